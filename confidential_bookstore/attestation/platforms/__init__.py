@@ -1,0 +1,41 @@
+"""Who issues a quote. The services do not know which platform they run on.
+
+One interface, one module per platform, and `find_platform` which looks for them in a fixed order.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+
+class SealPolicy(enum.Enum):
+    """What a sealing key is bound to, with MarbleRun's `SealMode` names as values."""
+
+    UNIQUE_KEY = "UniqueKey"  # MRENCLAVE: this very code
+    PRODUCT_KEY = "ProductKey"  # MRSIGNER, product id: this product, any later version
+
+
+class Platform(Protocol):
+    """A trusted execution environment, seen from the inside."""
+
+    @property
+    def name(self) -> str:
+        """`simulated`, `gramine` or `tdx`."""
+        ...
+
+    def quote(self, report_data: bytes) -> bytes:
+        """A quote over exactly these 64 bytes. Blocks for up to a second.
+
+        Raises:
+            PlatformError: the platform does not answer.
+        """
+        ...
+
+    def sealing_key(self, policy: SealPolicy) -> bytes:
+        """The same 32 bytes for the same code (or product) on the same machine, and for nobody else.
+
+        Raises:
+            SealingUnavailable: the platform has no such key.
+        """
+        ...

@@ -1,0 +1,314 @@
+"""The one error tree. Every error says what happened, what was got and expected, and what to do.
+
+    BookstoreError
+    ├── ConfigurationError            a setting, a file or an environment variable is wrong or missing
+    ├── AttestationError              evidence was not accepted
+    │   ├── EmptyQuote                no quote at all
+    │   ├── MalformedQuote            not the format, or cut short
+    │   ├── TrailingBytes             something other than zero padding after the quote
+    │   ├── UnsupportedQuote          a version or TEE that is not verified here
+    │   ├── UntrustedRoot             the chain ends in another root than the pinned one
+    │   ├── CertificateRevoked        a certificate of the chain is on a CRL
+    │   ├── EvidenceExpired           certificate, CRL, TCB info or QE identity is out of its time
+    │   ├── PceIdMismatch             TCB info is for another PCE than the PCK certificate
+    │   ├── TcbUnknown                no TCB level matches the platform
+    │   ├── DebugEnclave              the enclave or TD can be read by its host
+    │   ├── QuoteRefused              any other reason the quote does not verify (signature, QE identity, TD attributes)
+    │   ├── ReportDataMismatch        the quote is genuine, but for another key
+    │   ├── CollateralUnavailable     TCB info, QE identity or CRLs could not be had
+    │   └── PackageMismatch           the quote is genuine, but of other code than the package allows
+    ├── PlatformError                 the machine cannot do what was asked
+    │   ├── NoPlatform                no TEE, and no simulated one, was found
+    │   └── SealingUnavailable        the platform has no sealing key
+    ├── EnclaveError                  an enclave image was not built, signed or launched
+    │   ├── ImageInvalid              not an enclave image
+    │   ├── SigstructInvalid          not a SIGSTRUCT, or its signature is wrong
+    │   └── MeasurementMismatch       the SIGSTRUCT is for another image (EINIT: SGX_ERROR_INVALID_MEASUREMENT)
+    ├── ManifestError                 a manifest breaks a rule
+    │   └── TemplateError             a template in it does, with line and column
+    ├── StateError                    the coordinator is not in the state the request needs
+    ├── SealedStateError              sealed files cannot be read or do not belong together
+    ├── ActivationDenied              the coordinator refused this marble, for good
+    ├── CoordinatorUnavailable        the coordinator cannot be reached or is not ready
+    ├── CoordinatorUntrusted          the coordinator's evidence was not accepted; nothing was sent to it
+    ├── PeerRefused                   TLS with a peer failed, with the cause by name
+    ├── PolicyDenied                  the peer is who it says, but may not call this, by the named rule
+    ├── InvalidRequest                a field of a request is missing or malformed
+    ├── NotFound                      nothing has that name
+    ├── OutOfStock                    fewer copies are left than were asked for
+    ├── PurchaseIdReused              a purchase_id stands for another purchase already
+    └── StoreUnavailable              the store cannot be reached or written
+
+Messages are lower case, without a final period, and never contain a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BookstoreError(Exception):
+    """Base of the tree.
+
+    Attributes:
+        grpc_status: name of the `grpc.StatusCode` a server answers with.
+        exit_code: exit code of `cbs` (1 refused or failed, 2 unreachable, 3 wrong use or configuration).
+    """
+
+    grpc_status: ClassVar[str] = "INTERNAL"
+    exit_code: ClassVar[int] = 1
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, got: object = None, expected: object = None, hint: str = "") -> None:
+        self.message = message
+        self.got = got
+        self.expected = expected
+        self.hint = hint or self.default_hint
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.got is not None:
+            parts.append(f"got {self.got}")
+        if self.expected is not None:
+            parts.append(f"expected {self.expected}")
+        return parts[0] if len(parts) == 1 else f"{parts[0]}: {', '.join(parts[1:])}"
+
+    def diagnostics(self) -> str:
+        """What happened, and on a second line what to do about it."""
+        return f"{self}\nhint: {self.hint}" if self.hint else str(self)
+
+
+class ConfigurationError(BookstoreError):
+    """A setting, a file or an environment variable is wrong or missing."""
+
+    grpc_status = "FAILED_PRECONDITION"
+    exit_code = 3
+
+
+class AttestationError(BookstoreError):
+    """Evidence was not accepted."""
+
+    grpc_status = "PERMISSION_DENIED"
+
+
+class EmptyQuote(AttestationError):
+    """No quote at all; never accepted, in no mode."""
+
+    default_hint = "run the program as an enclave: `cbs enclave run`, Gramine, or inside a TDX VM"
+
+
+class MalformedQuote(AttestationError):
+    """Not the format of a quote, or cut short."""
+
+
+class TrailingBytes(AttestationError):
+    """Something other than zero padding follows the quote."""
+
+
+class UnsupportedQuote(AttestationError):
+    """A version or TEE that is not verified here."""
+
+
+class UntrustedRoot(AttestationError):
+    """The certificate chain ends in another root than the pinned one."""
+
+    default_hint = "a simulated quote never passes where Intel's root is pinned, nor the other way round"
+
+
+class CertificateRevoked(AttestationError):
+    """A certificate of the chain is on a certificate revocation list."""
+
+
+class EvidenceExpired(AttestationError):
+    """A certificate, CRL, TCB info or QE identity is not valid at this time."""
+
+    default_hint = "check the clock, and fetch fresh collateral"
+
+
+class PceIdMismatch(AttestationError):
+    """The TCB info is for another PCE than the PCK certificate names."""
+
+
+class TcbUnknown(AttestationError):
+    """No TCB level of the collateral matches the platform."""
+
+
+class DebugEnclave(AttestationError):
+    """The enclave or TD runs in debug mode: its host can read its memory."""
+
+    default_hint = 'build it with "debug": false'
+
+
+class QuoteRefused(AttestationError):
+    """The quote does not verify: signature, QE identity or TD attributes."""
+
+
+class ReportDataMismatch(AttestationError):
+    """The quote is genuine, but speaks for another key."""
+
+
+class CollateralUnavailable(AttestationError):
+    """TCB info, QE identity or CRLs could not be had."""
+
+    grpc_status = "UNAVAILABLE"
+    exit_code = 2
+    default_hint = "check the PCCS address, or give a directory with collateral"
+
+
+class PackageMismatch(AttestationError):
+    """The quote is genuine, but of other code than the package allows.
+
+    Attributes:
+        rule: the package field that does not hold, for example "SignerID".
+    """
+
+    def __init__(self, rule: str, *, got: object, expected: object, hint: str = "") -> None:
+        self.rule = rule
+        super().__init__(f"package does not allow this {rule}", got=got, expected=expected, hint=hint)
+
+
+class PlatformError(BookstoreError):
+    """The machine cannot do what was asked."""
+
+    grpc_status = "FAILED_PRECONDITION"
+
+
+class NoPlatform(PlatformError):
+    """No TEE, and no simulated one, was found."""
+
+    default_hint = "run the program as an enclave: `cbs enclave run`, Gramine, or inside a TDX VM"
+
+
+class SealingUnavailable(PlatformError):
+    """The platform has no sealing key."""
+
+
+class EnclaveError(BookstoreError):
+    """An enclave image was not built, signed or launched."""
+
+
+class ImageInvalid(EnclaveError):
+    """Not an enclave image."""
+
+
+class SigstructInvalid(EnclaveError):
+    """Not a SIGSTRUCT, or its signature is wrong."""
+
+
+class MeasurementMismatch(EnclaveError):
+    """The SIGSTRUCT is for another image."""
+
+    default_hint = "the image or what it was built from has changed since it was signed: run `cbs enclave sign` again"
+
+
+class ManifestError(BookstoreError):
+    """A manifest breaks a rule."""
+
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class TemplateError(ManifestError):
+    """A template of a manifest cannot be parsed or rendered.
+
+    Attributes:
+        line: of the template's text, from 1.
+        column: from 1.
+    """
+
+    def __init__(self, message: str, *, line: int, column: int, hint: str = "") -> None:
+        self.line = line
+        self.column = column
+        super().__init__(f"line {line}, column {column}: {message}", hint=hint)
+
+
+class StateError(BookstoreError):
+    """The coordinator is not in the state the request needs."""
+
+    grpc_status = "FAILED_PRECONDITION"
+
+
+class SealedStateError(BookstoreError):
+    """Sealed files cannot be read or do not belong together."""
+
+
+class ActivationDenied(BookstoreError):
+    """The coordinator refused this marble; trying again is of no use."""
+
+    grpc_status = "PERMISSION_DENIED"
+
+
+class CoordinatorUnavailable(BookstoreError):
+    """The coordinator cannot be reached or is not ready."""
+
+    grpc_status = "UNAVAILABLE"
+    exit_code = 2
+
+
+class CoordinatorUntrusted(BookstoreError):
+    """The coordinator's evidence was not accepted; nothing was sent to it."""
+
+    grpc_status = "PERMISSION_DENIED"
+
+
+class PeerRefused(BookstoreError):
+    """TLS with a peer failed.
+
+    Attributes:
+        cause: one word for the reason, for example "no-client-certificate", "unknown-ca", "expired", "wrong-name",
+            "wrong-marble-type", "unreachable".
+    """
+
+    grpc_status = "UNAVAILABLE"
+
+    def __init__(
+        self, message: str, *, cause: str, got: object = None, expected: object = None, hint: str = ""
+    ) -> None:
+        self.cause = cause
+        super().__init__(message, got=got, expected=expected, hint=hint)
+
+
+class PolicyDenied(BookstoreError):
+    """The peer is who it says, but may not call this.
+
+    Attributes:
+        rule: what decided, for example "deny-by-default".
+    """
+
+    grpc_status = "PERMISSION_DENIED"
+
+    def __init__(self, message: str, *, rule: str) -> None:
+        self.rule = rule
+        super().__init__(f"{message} (rule: {rule})")
+
+
+class InvalidRequest(BookstoreError):
+    """A field of a request is missing or malformed."""
+
+    grpc_status = "INVALID_ARGUMENT"
+    exit_code = 3
+
+
+class NotFound(BookstoreError):
+    """Nothing has that name."""
+
+    grpc_status = "NOT_FOUND"
+
+
+class OutOfStock(BookstoreError):
+    """Fewer copies are left than were asked for."""
+
+    grpc_status = "FAILED_PRECONDITION"
+
+
+class PurchaseIdReused(BookstoreError):
+    """The purchase_id stands for another purchase already."""
+
+    grpc_status = "ALREADY_EXISTS"
+
+
+class StoreUnavailable(BookstoreError):
+    """The store cannot be reached or written."""
+
+    grpc_status = "UNAVAILABLE"
+    exit_code = 2
