@@ -8,6 +8,11 @@ from __future__ import annotations
 import enum
 from typing import Protocol
 
+from confidential_bookstore.errors import PlatformError
+
+REPORT_DATA_SIZE = 64
+SEALING_KEY_SIZE = 32
+
 
 class SealPolicy(enum.Enum):
     """What a sealing key is bound to, with MarbleRun's `SealMode` names as values."""
@@ -39,3 +44,15 @@ class Platform(Protocol):
             SealingUnavailable: the platform has no such key.
         """
         ...
+
+
+def require_report_data(report_data: bytes) -> None:
+    """Every platform signs exactly 64 bytes: shorter data would be padded by some and refused by others.
+
+    Raises:
+        PlatformError: the report data has another size.
+    """
+    if len(report_data) != REPORT_DATA_SIZE:
+        raise PlatformError(
+            "report data has the wrong size", got=f"{len(report_data)} bytes", expected=f"{REPORT_DATA_SIZE} bytes"
+        )
