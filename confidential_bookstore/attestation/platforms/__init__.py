@@ -5,54 +5,39 @@ One interface, one module per platform, and `find_platform` which looks for them
 
 from __future__ import annotations
 
-import enum
-from typing import Protocol
+import os
+from collections.abc import Mapping
+from pathlib import Path
 
-from confidential_bookstore.errors import PlatformError
+from confidential_bookstore.attestation.platforms import gramine, simulated, tdx
+from confidential_bookstore.attestation.platforms.interface import Platform, SealPolicy
+from confidential_bookstore.errors import NoPlatform
 
-REPORT_DATA_SIZE = 64
-SEALING_KEY_SIZE = 32
-
-
-class SealPolicy(enum.Enum):
-    """What a sealing key is bound to, with MarbleRun's `SealMode` names as values."""
-
-    UNIQUE_KEY = "UniqueKey"  # MRENCLAVE: this very code
-    PRODUCT_KEY = "ProductKey"  # MRSIGNER, product id: this product, any later version
+__all__ = ["Platform", "SealPolicy", "find_platform"]
 
 
-class Platform(Protocol):
-    """A trusted execution environment, seen from the inside."""
+def find_platform(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Platform:
+    """The platform this process runs on.
 
-    @property
-    def name(self) -> str:
-        """`simulated`, `gramine` or `tdx`."""
-        ...
+    Gramine comes first: there, a variable may be the host's, and must not turn a hardware enclave into a simulated one.
+    The simulated CPU comes before TDX, so that the simulation also runs in a TDX guest; nobody outside the guest can
+    set a variable there.
 
-    def quote(self, report_data: bytes) -> bytes:
-        """A quote over exactly these 64 bytes. Blocks for up to a second.
-
-        Raises:
-            PlatformError: the platform does not answer.
-        """
-        ...
-
-    def sealing_key(self, policy: SealPolicy) -> bytes:
-        """The same 32 bytes for the same code (or product) on the same machine, and for nobody else.
-
-        Raises:
-            SealingUnavailable: the platform has no such key.
-        """
-        ...
-
-
-def require_report_data(report_data: bytes) -> None:
-    """Every platform signs exactly 64 bytes: shorter data would be padded by some and refused by others.
+    Args:
+        environ: where the launcher left the number of its socket.
+        root: the file system to look at.
 
     Raises:
-        PlatformError: the report data has another size.
+        NoPlatform: none was found.
+        PlatformError: one was found, but it cannot be used.
     """
-    if len(report_data) != REPORT_DATA_SIZE:
-        raise PlatformError(
-            "report data has the wrong size", got=f"{len(report_data)} bytes", expected=f"{REPORT_DATA_SIZE} bytes"
-        )
+    if (directory := root / gramine.DIRECTORY).is_dir():
+        return gramine.GraminePlatform(directory)
+    if number := environ.get(simulated.SOCKET_VARIABLE):
+        return simulated.SimulatedCpu.from_descriptor(number)
+    if (directory := root / tdx.DIRECTORY).is_dir():
+        return tdx.TdxPlatform(directory)
+    raise NoPlatform(
+        "no trusted execution environment",
+        expected=f"{root / gramine.DIRECTORY}, {simulated.SOCKET_VARIABLE}, or {root / tdx.DIRECTORY}",
+    )

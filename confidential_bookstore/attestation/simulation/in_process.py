@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from confidential_bookstore.attestation.platforms import SealPolicy
+from confidential_bookstore.attestation.platforms.interface import SealPolicy
 from confidential_bookstore.attestation.simulation.identity import EnclaveIdentity
 from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
 

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from confidential_bookstore.attestation.platforms import SealPolicy
+from confidential_bookstore.attestation.platforms.interface import SealPolicy
 from confidential_bookstore.attestation.simulation import platform_file
 from confidential_bookstore.attestation.simulation.certificates import issue, pem_chain
 from confidential_bookstore.attestation.simulation.collateral import (

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from confidential_bookstore.attestation.platforms import require_report_data
+from confidential_bookstore.attestation.platforms.interface import require_report_data
 from confidential_bookstore.attestation.simulation.identity import EnclaveIdentity, TdIdentity
 
 TEE_SGX, TEE_TDX = 0x00, 0x81

@@ -11,7 +11,7 @@ import struct
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from confidential_bookstore.attestation.platforms import SEALING_KEY_SIZE, SealPolicy
+from confidential_bookstore.attestation.platforms.interface import SEALING_KEY_SIZE, SealPolicy
 from confidential_bookstore.attestation.simulation.identity import EnclaveIdentity
 from confidential_bookstore.secret import Secret
 

@@ -1,0 +1,76 @@
+"""SGX under Gramine: quotes and sealing keys from the pseudo-files below `/dev/attestation`.
+
+Source: Gramine documentation, "Attestation and secret provisioning". Needs `sgx.remote_attestation = "dcap"` in the
+Gramine manifest. Inside the enclave these files are Gramine's own; the host cannot replace them.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from confidential_bookstore.attestation.platforms.device_files import DeviceFiles
+from confidential_bookstore.attestation.platforms.interface import SEALING_KEY_SIZE, SealPolicy, require_report_data
+from confidential_bookstore.errors import PlatformError, SealingUnavailable
+
+DIRECTORY = Path("dev/attestation")
+
+_SGX_KEY_SIZE = 16  # what EGETKEY returns
+_KEY_FILES = {SealPolicy.UNIQUE_KEY: "_sgx_mrenclave", SealPolicy.PRODUCT_KEY: "_sgx_mrsigner"}
+
+
+class GraminePlatform:
+    """`Platform` inside a Gramine enclave. Safe to use from several threads."""
+
+    def __init__(self, directory: Path, files: DeviceFiles | None = None) -> None:
+        self._directory = directory
+        self._files = files or DeviceFiles()
+        # user_report_data and quote are one register for the whole process.
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """Always `gramine`."""
+        return "gramine"
+
+    def quote(self, report_data: bytes) -> bytes:
+        """An SGX quote over these 64 bytes.
+
+        Raises:
+            PlatformError: no DCAP attestation in this enclave, or the quoting service does not answer.
+        """
+        require_report_data(report_data)
+        try:
+            with self._lock:
+                kind = self._files.read(self._directory / "attestation_type").decode("ascii", "replace").strip()
+                if kind != "dcap":
+                    raise PlatformError(
+                        "Gramine does not attest with DCAP",
+                        got=repr(kind),
+                        expected="'dcap'",
+                        hint='set sgx.remote_attestation = "dcap" in the Gramine manifest',
+                    )
+                self._files.write(self._directory / "user_report_data", report_data)
+                return self._files.read(self._directory / "quote")
+        except OSError as error:
+            raise PlatformError("Gramine did not give a quote", got=str(error)) from error
+
+    def sealing_key(self, policy: SealPolicy) -> bytes:
+        """EGETKEY's 16 bytes, expanded to 32.
+
+        Raises:
+            SealingUnavailable: Gramine has no such key.
+        """
+        try:
+            key = self._files.read(self._directory / "keys" / _KEY_FILES[policy])
+        except OSError as error:
+            raise SealingUnavailable("Gramine did not give a sealing key", got=str(error)) from error
+        if len(key) != _SGX_KEY_SIZE:
+            raise SealingUnavailable(
+                "SGX sealing key has the wrong size", got=f"{len(key)} bytes", expected=f"{_SGX_KEY_SIZE} bytes"
+            )
+        info = b"confidential-bookstore gramine sealing key v1\0" + policy.value.encode()
+        return HKDF(hashes.SHA256(), SEALING_KEY_SIZE, salt=None, info=info).derive(key)
