@@ -1,0 +1,170 @@
+"""What a marble has become by activation: its certificate, its key and the roots it trusts.
+
+`Identity` is a checked value: whoever holds one may rely on the key fitting the certificate, the certificate naming
+this marble type, and the chain ending in the coordinator's root. `LiveIdentity` is where the present one is found,
+because a renewal replaces it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from confidential_bookstore.errors import CoordinatorUntrusted
+from confidential_bookstore.pki.names import DEFAULT_TRUST_DOMAIN, marble_type_of, marble_uri
+from confidential_bookstore.secret import Secret
+
+# Set by the coordinator for every marble; the names are MarbleRun's.
+MARBLE_ROOT = "MARBLE_PREDEFINED_ROOT_CA"
+CERTIFICATE_CHAIN = "MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"
+PRIVATE_KEY = "MARBLE_PREDEFINED_PRIVATE_KEY"
+COORDINATOR_ROOT = "MARBLE_PREDEFINED_COORDINATOR_ROOT_CA"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """One marble's certificate with its key. `not_before` and `not_after` are Unix seconds.
+
+    `chain_pem` is the leaf, then the coordinator's intermediate. Peers anchor in `marble_root_pem` (the intermediate's
+    name and key, self-signed); whoever has attested the coordinator anchors in `coordinator_root_pem`.
+    """
+
+    marble_type: str
+    uuid: str
+    chain_pem: bytes
+    private_key_pem: Secret[bytes]
+    marble_root_pem: bytes
+    coordinator_root_pem: bytes
+    not_before: float
+    not_after: float
+    trust_domain: str = DEFAULT_TRUST_DOMAIN
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds from `not_before` to `not_after`."""
+        return self.not_after - self.not_before
+
+    def expired(self, now: float) -> bool:
+        """Whether peers refuse the certificate at this time (Unix seconds)."""
+        return now >= self.not_after
+
+    @classmethod
+    def from_environment(
+        cls, env: Mapping[str, str], *, marble_type: str, uuid: str, coordinator_root: x509.Certificate | None = None
+    ) -> Identity:
+        """Checks and takes what the coordinator's answer says.
+
+        Args:
+            env: the answer's environment with the four MARBLE_PREDEFINED variables.
+            marble_type: what this marble asked to be.
+            uuid: its UUID.
+            coordinator_root: the root that was verified before activation; None to take the answer's word, in tests.
+
+        Raises:
+            CoordinatorUntrusted: something is missing, or the parts do not belong together.
+        """
+        try:
+            root, marble_root, chain_pem, key_pem = (
+                env[key].encode() for key in (COORDINATOR_ROOT, MARBLE_ROOT, CERTIFICATE_CHAIN, PRIVATE_KEY)
+            )
+        except KeyError as error:
+            raise CoordinatorUntrusted("the coordinator's answer lacks a variable", expected=error.args[0]) from None
+        try:
+            leaf = _check_chain(chain_pem, root, marble_root, coordinator_root)
+            _check_key(leaf, key_pem)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+            raise CoordinatorUntrusted(
+                f"the coordinator's answer does not hold together: {error or type(error).__name__}"
+            ) from error
+        if (named := marble_type_of(leaf)) != marble_type:
+            raise CoordinatorUntrusted("the certificate is for another marble type", got=named, expected=marble_type)
+        return cls(
+            marble_type=marble_type,
+            uuid=uuid,
+            chain_pem=chain_pem,
+            private_key_pem=Secret(key_pem),
+            marble_root_pem=marble_root,
+            coordinator_root_pem=root,
+            not_before=leaf.not_valid_before_utc.timestamp(),
+            not_after=leaf.not_valid_after_utc.timestamp(),
+            trust_domain=_trust_domain(leaf, marble_type),
+        )
+
+
+def _check_chain(
+    chain_pem: bytes, root_pem: bytes, marble_root_pem: bytes, pinned_root: x509.Certificate | None
+) -> x509.Certificate:
+    """Leaf from intermediate from root, and the Marble Root has the intermediate's name and key."""
+    leaf, intermediate, *more = x509.load_pem_x509_certificates(chain_pem)
+    if more:
+        raise ValueError("the chain has more than two certificates")
+    root = x509.load_pem_x509_certificate(root_pem)
+    marble_root = x509.load_pem_x509_certificate(marble_root_pem)
+    if pinned_root is not None and root != pinned_root:
+        raise ValueError("the root is not the verified coordinator's")
+    leaf.verify_directly_issued_by(intermediate)
+    intermediate.verify_directly_issued_by(root)
+    leaf.verify_directly_issued_by(marble_root)
+    return leaf
+
+
+def _check_key(leaf: x509.Certificate, key_pem: bytes) -> None:
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    key = load_pem_private_key(key_pem, password=None)
+    if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
+        raise ValueError("the private key is not the certificate's")
+
+
+def _trust_domain(leaf: x509.Certificate, marble_type: str) -> str:
+    """From the leaf's SPIFFE id; an original MarbleRun coordinator writes none."""
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return DEFAULT_TRUST_DOMAIN
+    for uri in names.get_values_for_type(x509.UniformResourceIdentifier):
+        if (domain := urlsplit(uri).hostname) and uri == marble_uri(marble_type, domain):
+            return domain
+    return DEFAULT_TRUST_DOMAIN
+
+
+class LiveIdentity:
+    """The present identity of this marble. Read `current` for every use; `generation` tells that it has changed.
+
+    Used by the event loop and by gRPC's handshake threads: both values are replaced in one assignment.
+    """
+
+    __slots__ = ("_clock", "_state")
+
+    def __init__(self, identity: Identity, clock: Callable[[], float] = time.time) -> None:
+        self._state = (identity, 0)
+        self._clock = clock
+
+    @property
+    def current(self) -> Identity:
+        """The newest identity."""
+        return self._state[0]
+
+    @property
+    def generation(self) -> int:
+        """0 at first, one more after every renewal."""
+        return self._state[1]
+
+    @property
+    def state(self) -> tuple[Identity, int]:
+        """Both at once, consistent with each other."""
+        return self._state
+
+    @property
+    def expired(self) -> bool:
+        """Whether peers refuse the present certificate now."""
+        return self.current.expired(self._clock())
+
+    def replace(self, identity: Identity) -> None:
+        """Puts a renewed identity in force for new connections."""
+        self._state = (identity, self._state[1] + 1)

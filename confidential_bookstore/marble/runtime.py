@@ -1,0 +1,286 @@
+"""The runtime of a marble: from a bare enclave to a service that other marbles can trust, and back.
+
+    async with Marble.from_environ() as marble:
+        warehouse = BookwarehouseServiceStub(marble.channel("bookwarehouse", address))
+        server = marble.server((add_BookstoreServiceServicer_to_server, Bookstore(warehouse)))
+        await marble.serve(server)
+
+Entering finds the platform, verifies the coordinator, activates, writes files and environment, and starts to renew the
+certificate. `serve` runs until SIGTERM or SIGINT and lets calls finish. There is no mode without attestation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import os
+import signal
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any, Self
+
+import structlog
+from cryptography import x509
+
+from confidential_bookstore.attestation.collateral import (
+    CachedCollateral,
+    CollateralSource,
+    DirectoryCollateral,
+    PccsCollateral,
+)
+from confidential_bookstore.attestation.enclave import MeasuredConfig
+from confidential_bookstore.attestation.package import Package
+from confidential_bookstore.attestation.platforms import Platform, find_platform
+from confidential_bookstore.attestation.quote import parse_quote
+from confidential_bookstore.attestation.roots import TrustRoot
+from confidential_bookstore.attestation.verifier import Verifier
+from confidential_bookstore.errors import ConfigurationError
+from confidential_bookstore.marble.activation import (
+    Activation,
+    activate,
+    activate_once,
+    load_or_create_uuid,
+    write_files,
+)
+from confidential_bookstore.marble.channel import DEFAULT_DEADLINE_SECONDS, MarbleChannel
+from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust
+from confidential_bookstore.marble.environment import MarbleSettings
+from confidential_bookstore.marble.identity import Identity, LiveIdentity
+from confidential_bookstore.marble.renewal import Renewal
+from confidential_bookstore.marble.server import GRACE_SECONDS, MarbleServer, Registration
+from confidential_bookstore.marble.tls import split_address
+from confidential_bookstore.policy.access import AccessRules
+from confidential_bookstore.telemetry.logs import configure_logging
+from confidential_bookstore.telemetry.page import StatusPage
+from confidential_bookstore.telemetry.status import Status
+
+ACCESS_RULES = "MARBLE_ACCESS_RULES"
+
+_log = structlog.get_logger()
+
+
+class Marble:
+    """One attested workload. Use it as an async context manager, once.
+
+    Attributes:
+        settings: what the host said.
+        status: counters and readiness; also on the status page.
+        env: the environment from the manifest, secrets included.
+        files: the files from the manifest, by path.
+        argv: the arguments from the manifest.
+    """
+
+    def __init__(
+        self,
+        settings: MarbleSettings,
+        *,
+        platform: Platform,
+        verifier: Verifier | None,
+        coordinator_package: Package | None = None,
+        pinned_root: x509.Certificate | None = None,
+        environ: MutableMapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.status = Status(settings.marble_type, self._facts, reason="activating")
+        self.env: dict[str, str] = {}
+        self.files: dict[str, bytes] = {}
+        self.argv: tuple[str, ...] = ()
+        self._platform = platform
+        self._trust = CoordinatorTrust(verifier, coordinator_package, pinned_root)
+        self._environ = environ
+        self._clock = clock
+        self._measured: dict[str, Any] = {}
+        self._live: LiveIdentity | None = None
+        self._channels: list[MarbleChannel] = []
+        self._servers: list[MarbleServer] = []
+        self._cleanup = contextlib.AsyncExitStack()
+        self._renewal: asyncio.Task[None] | None = None
+
+    @classmethod
+    def from_environ(cls, environ: MutableMapping[str, str] = os.environ) -> Marble:
+        """The marble that the environment and the measured configuration describe; also sets up logging.
+
+        Raises:
+            ConfigurationError: a setting is missing or wrong, or this is no enclave image.
+            PlatformError: this machine issues no quotes.
+        """
+        settings = MarbleSettings.from_environ(environ)
+        configure_logging(settings.marble_type, settings.log_format)
+        measured = MeasuredConfig.load()
+        platform = find_platform(environ)
+        root = TrustRoot.from_pem(measured.trust_root_pem) if measured.trust_root_pem else TrustRoot.intel()
+        return cls(
+            settings,
+            platform=platform,
+            verifier=Verifier(root, CachedCollateral(_collateral(settings), time.time)),
+            coordinator_package=_coordinator_package(measured, platform),
+            environ=environ,
+        )
+
+    @property
+    def identity(self) -> Identity:
+        """This marble's present certificate, key and roots.
+
+        Raises:
+            ConfigurationError: the marble has not been activated.
+        """
+        return self._activated.current
+
+    @property
+    def _activated(self) -> LiveIdentity:
+        if self._live is None:
+            raise ConfigurationError("the marble is not activated", hint="use it inside `async with`")
+        return self._live
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as cleanup:
+            page = StatusPage(self.status, *split_address(self.settings.status_address))
+            cleanup.callback(page.close)
+            self.status_port = page.port
+            self._measured = await asyncio.to_thread(self._measure)
+            uuid = load_or_create_uuid(self.settings.uuid_file)
+            _log.info("marble.activating", uuid=str(uuid), coordinator=self.settings.coordinator_address)
+            activation = await activate(self.settings, self._platform, self._trust, uuid)
+            self._live = LiveIdentity(activation.identity, self._clock)
+            await self._take(activation)
+            renewal = Renewal(
+                self._live,
+                lambda: activate_once(self.settings, self._platform, self._trust, uuid),
+                renewed=self._take,
+                expired=self._stop_serving,
+                clock=self._clock,
+            )
+            self._renewal = asyncio.create_task(renewal.run(), name="renewal")
+            cleanup.push_async_callback(_cancel, self._renewal)
+            cleanup.push_async_callback(self._close)
+            self._cleanup = cleanup.pop_all()
+        self.status.set_not_ready("activated, not serving yet")
+        _log.info("marble.activated", uuid=str(uuid), expires=_rfc3339(activation.identity.not_after), **self._measured)
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._cleanup.aclose()
+
+    def server(self, *registrations: Registration) -> MarbleServer:
+        """A server for attested peers under the manifest's access rules; start it with `serve`.
+
+        Args:
+            registrations: pairs of a stub's `add_XServicer_to_server` and the servicer.
+
+        Raises:
+            ConfigurationError: no registration, or malformed rules in MARBLE_ACCESS_RULES.
+        """
+        server = MarbleServer(
+            self._activated,
+            registrations,
+            address=self.settings.listen_address,
+            rules=AccessRules.from_json(self.env.get(ACCESS_RULES, "")),
+            status=self.status,
+        )
+        self._servers.append(server)
+        return server
+
+    def channel(
+        self, marble_type: str, address: str, *, default_deadline: float = DEFAULT_DEADLINE_SECONDS
+    ) -> MarbleChannel:
+        """A channel to a marble of that type at `host:port`; it lives as long as this marble."""
+        channel = MarbleChannel(self._activated, marble_type, address, default_deadline=default_deadline)
+        self._channels.append(channel)
+        return channel
+
+    async def serve(self, server: MarbleServer, *, grace: float = GRACE_SECONDS) -> None:
+        """Serves until SIGTERM or SIGINT: then health NOT_SERVING, calls in flight finish, and it returns."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        try:
+            await server.start()
+            if not self._activated.expired:
+                self.status.set_ready()
+            await stop.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+            self.status.set_not_ready("stopping")
+            await server.stop(grace)
+
+    async def _take(self, activation: Activation) -> None:
+        """Puts in force what an activation brought: files, environment, and serving again after an expiry."""
+        self.files = {path: content.reveal() for path, content in activation.files.items()}
+        self.env = {name: value.reveal() for name, value in activation.env.items()}
+        self.argv = activation.argv
+        await asyncio.to_thread(write_files, activation.files)
+        self._environ.update(self.env)
+        if self.status.reason == _EXPIRED:
+            self.status.set_ready()
+            for server in self._servers:
+                await server.set_serving(serving=True)
+
+    async def _stop_serving(self) -> None:
+        self.status.set_not_ready(_EXPIRED)
+        for server in self._servers:
+            await server.set_serving(serving=False)
+        _log.error("marble.expired", hint="see the renewal's log lines; restart the marble when the cause is gone")
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            await server.stop(0)
+        for channel in self._channels:
+            await channel.close()
+
+    def _measure(self) -> dict[str, Any]:
+        """What this enclave is, from its own quote."""
+        quote = parse_quote(self._platform.quote(bytes(64)))
+        verifier = self._trust.verifier
+        return {
+            "platform": self._platform.name,
+            "simulated": verifier.root.simulated if verifier else self._platform.name == "simulated",
+            "uniqueID": quote.mr_enclave,
+            "signerID": quote.mr_signer,
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        identity = self._live.current if self._live else None
+        return {
+            "marbleType": self.settings.marble_type,
+            "uuid": identity.uuid if identity else None,
+            **self._measured,
+            "certificateExpires": _rfc3339(identity.not_after) if identity else None,
+        }
+
+
+_EXPIRED = "the certificate has expired and could not be renewed"
+
+
+def _rfc3339(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat().replace("+00:00", "Z")
+
+
+def _collateral(settings: MarbleSettings) -> CollateralSource:
+    if settings.collateral_dir is not None:
+        return DirectoryCollateral(settings.collateral_dir)
+    if settings.pccs_url:
+        return PccsCollateral(settings.pccs_url)
+    raise ConfigurationError(
+        "no collateral to verify the coordinator with", hint="set CBS_PCCS_URL or CBS_COLLATERAL_DIR"
+    )
+
+
+def _coordinator_package(measured: MeasuredConfig, platform: Platform) -> Package:
+    """The measured coordinator requirement, of this marble's own signer."""
+    wanted = measured.config.coordinator
+    if wanted is None:
+        raise ConfigurationError("enclave.json names no coordinator", hint='add "coordinator": {"productID": ..., ...}')
+    signer = parse_quote(platform.quote(bytes(64))).mr_signer
+    if not signer:
+        raise ConfigurationError(f"platform {platform.name} has no signer to know the coordinator by")
+    return Package(signer_id=signer, product_id=wanted.product_id, security_version=wanted.security_version)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

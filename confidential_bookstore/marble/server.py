@@ -1,0 +1,148 @@
+"""The gRPC server of a marble: mutual TLS with attested peers only, access rules, health, reflection, limits.
+
+It never listens without TLS, never takes a caller that no coordinator of this deployment has attested, and never stops
+without letting calls finish first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from confidential_bookstore.errors import ConfigurationError
+from confidential_bookstore.marble.credentials import server_credentials
+from confidential_bookstore.marble.identity import LiveIdentity
+from confidential_bookstore.marble.interceptors import MAXIMUM_UNARY_SECONDS, AttestedPeerInterceptor
+from confidential_bookstore.policy.access import AccessRules
+from confidential_bookstore.telemetry.status import Status
+
+# What `add_XServicer_to_server` of a generated stub takes, and the servicer for it.
+Registration = tuple[Callable[[Any, Any], None], Any]
+
+MAXIMUM_MESSAGE_BYTES = 4 * 1024 * 1024
+MAXIMUM_CONCURRENT_CALLS = 1024
+LONGEST_CONNECTION_SECONDS = 3600.0
+GRACE_SECONDS = 20.0
+
+_log = structlog.get_logger()
+
+
+class MarbleServer:
+    """Serves the registered servicers to attested marbles.
+
+    Args:
+        live: this marble's identity; a renewed one serves new connections without a restart.
+        registrations: pairs of a stub's `add_XServicer_to_server` and the servicer.
+        address: `host:port`; port 0 takes a free one.
+        rules: who may call what.
+        status: where calls and refusals are counted.
+        reflection_enabled: whether the services can be listed (by attested marbles).
+        maximum_unary_seconds: the longest a unary call may run, whatever deadline the caller asks for.
+
+    Raises:
+        ConfigurationError: there is no registration.
+    """
+
+    def __init__(
+        self,
+        live: LiveIdentity,
+        registrations: Sequence[Registration],
+        *,
+        address: str,
+        rules: AccessRules,
+        status: Status,
+        reflection_enabled: bool = True,
+        maximum_unary_seconds: float = MAXIMUM_UNARY_SECONDS,
+    ) -> None:
+        if not registrations:
+            raise ConfigurationError("a server needs at least one servicer")
+        self._live = live
+        self._address = address
+        self._server = grpc.aio.server(
+            interceptors=[AttestedPeerInterceptor(rules, status, maximum_unary_seconds=maximum_unary_seconds)],
+            options=_options(live.current.lifetime),
+            maximum_concurrent_rpcs=MAXIMUM_CONCURRENT_CALLS,
+        )
+        recorder = _ServiceNames(self._server)
+        for add_to_server, servicer in registrations:
+            add_to_server(servicer, recorder)
+        self.services: tuple[str, ...] = tuple(recorder.names)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if reflection_enabled:
+            health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+            reflection.enable_server_reflection((*self.services, health_name, reflection.SERVICE_NAME), self._server)
+        self.port = 0
+        self._stopped = False
+
+    async def start(self) -> int:
+        """Listens and says SERVING; returns the port.
+
+        Raises:
+            ConfigurationError: the address cannot be listened on.
+        """
+        try:
+            self.port = self._server.add_secure_port(self._address, server_credentials(self._live))
+        except RuntimeError as error:
+            raise ConfigurationError("cannot listen on this address", got=self._address, hint=str(error)) from error
+        await self._server.start()
+        await self.set_serving(serving=True)
+        _log.info("server.listening", address=self._address, port=self.port, services=list(self.services))
+        return self.port
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """What the health service answers, for the whole server and for each service."""
+        state = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in (health.OVERALL_HEALTH, *self.services):
+            await self._health.set(service, state)
+
+    async def stop(self, grace: float = GRACE_SECONDS) -> None:
+        """Health says NOT_SERVING, no new call is taken, calls in flight get up to `grace` seconds."""
+        if self._stopped:
+            return
+        self._stopped = True
+        await self._health.enter_graceful_shutdown()
+        _log.info("server.draining", grace=grace)
+        await self._server.stop(grace)
+        # grpc.aio returns from stop() before the handlers' last callbacks have run.
+        await asyncio.sleep(0)
+        _log.info("server.stopped")
+
+
+class _ServiceNames:
+    """Stands between a generated `add_XServicer_to_server` and the server, to learn the services' names."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+        self.names: list[str] = []
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
+        self.names.extend(handler.service_name() for handler in handlers)
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        self._server.add_registered_method_handlers(service, handlers)
+
+
+def _options(lifetime: float) -> list[tuple[str, int]]:
+    """A connection ends within a third of a certificate's life: none long outlives its peer's certificate."""
+    age = int(min(LONGEST_CONNECTION_SECONDS, lifetime / 6) * 1000)
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", MAXIMUM_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAXIMUM_MESSAGE_BYTES),
+        ("grpc.max_concurrent_streams", MAXIMUM_CONCURRENT_CALLS),
+        ("grpc.max_metadata_size", 16 * 1024),
+        ("grpc.max_connection_age_ms", age),
+        ("grpc.max_connection_age_grace_ms", age),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+    ]
