@@ -56,8 +56,8 @@ def refusal(text: str, *, now: int, root_key_id: str) -> AttestationError:
         return QuoteRefused(f"quote does not verify: {reason}")
     if row.error is EvidenceExpired:
         limit = _LIMIT.search(reason)
-        expected = f"{limit[1]} {_date(int(limit[2]))}" if limit else None
-        return row.error(row.message, got=_date(now), expected=expected)
+        expected = f"{limit[1]} {date(int(limit[2]))}" if limit else None
+        return row.error(row.message, got=date(now), expected=expected)
     return row.error(row.message, expected=root_key_id if row.error is UntrustedRoot else None)
 
 
@@ -67,7 +67,8 @@ def _one_line(text: str) -> str:
     return ": ".join(line.rstrip(":") for line in lines if line and line != "Caused by:")
 
 
-def _date(seconds: int) -> str:
+def date(seconds: int) -> str:
+    """Unix seconds as people read them, in UTC."""
     try:
         return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
     except (OverflowError, ValueError, OSError):

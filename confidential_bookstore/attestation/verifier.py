@@ -1,9 +1,10 @@
 """The verifier: from a quote to claims that may be believed.
 
 There is one, for real and simulated evidence alike; they differ in the pinned root and in nothing else. dcap-qvl checks
-signatures, certificate chains, revocation, times and TCB levels. Three rules are added to it: the evidence was verified
-under the very root that was pinned, the TCB info is for the PCE that the PCK certificate names, and all 64 bytes of
-report data are the expected ones. Whose code it is that the quote speaks for, `package` decides.
+signatures, certificate chains, revocation, times and TCB levels. Four rules are added to it: the evidence was verified
+under the very root that was pinned, all of it was issued already, the TCB info is for the PCE that the PCK certificate
+names, and all 64 bytes of report data are the expected ones. Whose code the quote speaks for is the business of
+`package`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import dcap_qvl
 from confidential_bookstore.attestation.claims import Claims
 from confidential_bookstore.attestation.collateral import CollateralSource
 from confidential_bookstore.attestation.quote import Quote, parse_quote
-from confidential_bookstore.attestation.refusals import refusal
+from confidential_bookstore.attestation.refusals import date, refusal
 from confidential_bookstore.attestation.roots import TrustRoot
 from confidential_bookstore.errors import EvidenceExpired, PceIdMismatch, ReportDataMismatch, UntrustedRoot
 
@@ -71,6 +72,7 @@ class Verifier:
             raise EvidenceExpired("no evidence is valid at this time", got=f"{now} seconds") from error
         found = json.loads(verified.to_json())
         self._require_root(bytes(found["platform"]["root_key_id"]).hex())
+        _require_valid(found, now)
         _require_pce(found["platform"]["pck"], collateral.tcb_info)
         claims = _claims(found, self.root.key_id)
         if not hmac.compare_digest(claims.report_data, report_data):
@@ -100,6 +102,17 @@ class Verifier:
         except ValueError as error:
             return str(error)
         return ""
+
+
+def _require_valid(found: Mapping[str, Any], now: int) -> None:
+    """Every part of the evidence is in its time. dcap-qvl does not look at when a CRL was issued."""
+    issued, expires = found["latest_issue_date"], found["earliest_expiration_date"]
+    if not issued <= now <= expires:
+        raise EvidenceExpired(
+            "a part of the evidence is not valid at this time",
+            got=date(now),
+            expected=f"from {date(issued)} to {date(expires)}",
+        )
 
 
 def _require_pce(pck: Mapping[str, Any], tcb_info: str) -> None:
