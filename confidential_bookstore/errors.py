@@ -216,10 +216,16 @@ class TemplateError(ManifestError):
         column: from 1.
     """
 
-    def __init__(self, message: str, *, line: int, column: int, hint: str = "") -> None:
+    def __init__(self, message: str, *, line: int, column: int, place: str = "", hint: str = "") -> None:
+        self.reason = message
         self.line = line
         self.column = column
-        super().__init__(f"line {line}, column {column}: {message}", hint=hint)
+        where = f"{place}: " if place else ""
+        super().__init__(f"{where}line {line}, column {column}: {message}", hint=hint)
+
+    def at(self, place: str) -> TemplateError:
+        """The same error with the path in the manifest where the template stands."""
+        return TemplateError(self.reason, line=self.line, column=self.column, place=place, hint=self.hint)
 
 
 class StateError(BookstoreError):

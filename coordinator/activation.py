@@ -1,0 +1,220 @@
+"""What an activation gives to a marble, and to whom it is refused.
+
+Pure: the quote is verified, the counter kept and the clock read by the caller. An activation is three steps:
+
+1. `check_request`: the type is in the manifest and its limit is not reached;
+2. the caller verifies the quote against `manifest.packages[marble.package].to_package()`;
+3. `parse_uuid` and `build_parameters`: certificate, secrets that the marble's templates use, rendered templates.
+
+Nothing is locked, so a caller that awaits in between repeats step 1 where it counts the activation.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from confidential_bookstore.errors import ActivationDenied, InvalidRequest, StateError, TemplateError
+from confidential_bookstore.secret import Secret
+from coordinator.authority import Authority, IssuedCertificate, RandomBytes
+from coordinator.manifest import FileSpec, Manifest, MarbleSpec
+from coordinator.manifest.template import Namespace, Template, TemplateKind, template_data
+from coordinator.secret_value import SecretType, SecretValue
+from coordinator.secrets import generate_unique
+
+ROOT_CA = "MARBLE_PREDEFINED_ROOT_CA"
+CERTIFICATE_CHAIN = "MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"
+PRIVATE_KEY = "MARBLE_PREDEFINED_PRIVATE_KEY"
+COORDINATOR_ROOT_CA = "MARBLE_PREDEFINED_COORDINATOR_ROOT_CA"
+
+_UUID = re.compile(
+    r"(?:urn:uuid:)?(?P<plain>{dashed})|\{{(?P<braced>{dashed})\}}|(?P<hex>[0-9a-f]{{32}})".format(
+        dashed="[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+    ),
+    re.IGNORECASE | re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationRequest:
+    """What a marble sends: `rpc.ActivationReq`."""
+
+    marble_type: str
+    uuid: str
+    csr: bytes = field(repr=False)
+    quote: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """What a marble gets: `rpc.Parameters`. Full of secrets, so nothing of it is in the repr."""
+
+    files: dict[str, bytes] = field(repr=False)
+    env: dict[str, bytes] = field(repr=False)
+    argv: tuple[str, ...] = field(repr=False)
+
+
+def check_request(manifest: Manifest, request: ActivationRequest, activations: Mapping[str, int]) -> MarbleSpec:
+    """The marble's part of the manifest, if its type may be activated once more.
+
+    Args:
+        manifest: in force.
+        request: not trusted.
+        activations: how often each type was activated so far; absent means never.
+
+    Raises:
+        ActivationDenied: unknown type, or its limit is reached.
+    """
+    marble = manifest.marbles.get(request.marble_type)
+    if marble is None:
+        raise ActivationDenied(
+            "unknown marble type requested",
+            got=ascii(request.marble_type[:80]),
+            hint="EDG_MARBLE_TYPE is one of the names in the manifest's Marbles",
+        )
+    if 0 < marble.max_activations <= activations.get(marble.name, 0):
+        raise ActivationDenied(
+            f'reached max activations count ({marble.max_activations}) for marble type "{marble.name}"',
+            hint="every start of a marble counts; raise MaxActivations in the manifest",
+        )
+    return marble
+
+
+def parse_uuid(text: str) -> uuid.UUID:
+    """A UUID in any of its forms: with dashes (plain, after `urn:uuid:`, in braces) or as 32 hex digits.
+
+    Raises:
+        InvalidRequest: it is none, or the nil UUID, which would make all marbles that have it the same marble.
+    """
+    match = _UUID.fullmatch(text)
+    if match is None:
+        raise InvalidRequest("invalid UUID", got=ascii(text[:80]), expected="8-4-4-4-12 hex digits")
+    value = uuid.UUID(match["plain"] or match["braced"] or match["hex"])
+    if not value.int:
+        raise InvalidRequest("invalid UUID", got="the nil UUID", hint="give every marble its own")
+    return value
+
+
+def build_parameters(
+    manifest: Manifest,
+    marble_type: str,
+    uuid: uuid.UUID,
+    csr_der: bytes,
+    authority: Authority,
+    shared_secrets: Mapping[str, SecretValue],
+    root_secret: Secret[bytes],
+    *,
+    trust_domain: str,
+    lifetime: datetime.timedelta,
+    now: datetime.datetime,
+    random: RandomBytes = os.urandom,
+) -> Parameters:
+    """Issue the marble's certificate, make the secrets it uses, and render its files and variables.
+
+    May take seconds when the marble has an RSA certificate of its own: call from a thread.
+
+    Args:
+        manifest: in force.
+        marble_type: as `check_request` accepted it.
+        uuid: from `parse_uuid`.
+        csr_der: the marble's certificate request.
+        authority: signs.
+        shared_secrets: shared and uploaded user-defined secrets by name.
+        root_secret: what unique symmetric keys are derived from.
+        trust_domain: of the names in the certificate.
+        lifetime: of the marble's certificate.
+        now: with a time zone.
+        random: bytes for serial numbers.
+
+    Raises:
+        InvalidRequest: the certificate request is refused.
+        StateError: a secret of the marble has not been uploaded yet.
+        ManifestError: a certificate would have ended already, or an uploaded value does not suit its template.
+    """
+    marble = manifest.marbles[marble_type]
+    issued = authority.issue_marble_certificate(
+        csr_der,
+        marble_type=marble_type,
+        uuid=uuid,
+        trust_domain=trust_domain,
+        lifetime=lifetime,
+        now=now,
+        reserved_names=manifest.marbles.keys(),
+        random=random,
+    )
+    secrets: dict[str, SecretValue] = {}
+    for name in sorted(marble.references):
+        spec = manifest.secrets[name]
+        if spec.is_unique:
+            secrets[name] = generate_unique(
+                spec,
+                authority,
+                root_secret,
+                marble_type=marble_type,
+                uuid=uuid,
+                binding=not marble.disable_secret_binding,
+                now=now,
+                random=random,
+            )
+        elif name in shared_secrets:
+            secrets[name] = shared_secrets[name]
+        else:
+            raise StateError(f'secret "{name}" has no value yet', hint="upload it, then start the marble again")
+    data = template_data(secrets, _predefined(authority, issued))
+    place = f"Marbles.{marble_type}.Parameters"
+    env = _render(marble.parameters.env, data, TemplateKind.ENV, place)
+    return Parameters(
+        files=_render(marble.parameters.files, data, TemplateKind.FILE, place),
+        env=env | _reserved_variables(authority, issued),
+        argv=marble.parameters.argv,
+    )
+
+
+def _render(specs: Mapping[str, FileSpec], data: Namespace, kind: TemplateKind, place: str) -> dict[str, bytes]:
+    rendered = {}
+    for key, spec in specs.items():
+        try:
+            rendered[key] = spec.content.render(data, kind) if isinstance(spec.content, Template) else spec.content
+        except TemplateError as error:
+            raise error.at(f"{place}.{kind.value}.{key}") from None
+    return rendered
+
+
+def _predefined(authority: Authority, issued: IssuedCertificate) -> dict[str, SecretValue]:
+    """`.MarbleRun`: the root of all marbles, the marble itself, and the coordinator."""
+    marble = SecretValue(
+        type=SecretType.CERT_ECDSA,
+        certificate=issued.certificate_der,
+        private=issued.private_key_der,
+        public=Secret(issued.public_key_der),
+    )
+    return {
+        "RootCA": _without_key(authority.marble_root),
+        "MarbleCert": marble,
+        "CoordinatorRoot": _without_key(authority.root),
+        "CoordinatorIntermediate": _without_key(authority.intermediate),
+    }
+
+
+def _without_key(certificate: x509.Certificate) -> SecretValue:
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    return SecretValue(type=SecretType.CERT_ECDSA, certificate=der, private=Secret(b""), public=Secret(b""))
+
+
+def _reserved_variables(authority: Authority, issued: IssuedCertificate) -> dict[str, bytes]:
+    """MarbleRun's variables, which stand above whatever the manifest says."""
+    pem = serialization.Encoding.PEM
+    private_key = issued.private_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return {
+        ROOT_CA: authority.marble_root.public_bytes(pem),
+        CERTIFICATE_CHAIN: issued.certificate.public_bytes(pem) + authority.intermediate.public_bytes(pem),
+        PRIVATE_KEY: private_key,
+        COORDINATOR_ROOT_CA: authority.root.public_bytes(pem),
+    }

@@ -1,0 +1,148 @@
+"""Making the values of a manifest's secrets.
+
+    shared symmetric key    random, once, when the manifest is set
+    unique symmetric key    HKDF of the root secret, so the same marble gets the same key again
+    certificate             key pair and certificate below the marble root; shared ones once, unique ones per activation
+    user-defined            uploaded, never made here
+
+No state and no locks: the caller keeps what it gets. RSA keys take up to seconds; call from a thread.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import uuid
+from typing import TypeAlias
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from confidential_bookstore.errors import ManifestError
+from confidential_bookstore.secret import Secret
+from coordinator.authority import Authority, RandomBytes, issuer_key_identifier, serial_number
+from coordinator.manifest import Manifest, SecretSpec
+from coordinator.secret_value import SecretType, SecretValue
+
+__all__ = ["SecretType", "SecretValue", "generate_shared", "generate_unique", "unique_symmetric"]
+
+PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+
+_CURVES: dict[int, ec.EllipticCurve] = {
+    224: ec.SECP224R1(),
+    256: ec.SECP256R1(),
+    384: ec.SECP384R1(),
+    521: ec.SECP521R1(),
+}
+
+
+def generate_shared(
+    manifest: Manifest, authority: Authority, now: datetime.datetime, random: RandomBytes = os.urandom
+) -> dict[str, SecretValue]:
+    """All shared secrets of a manifest that nobody uploads, by name.
+
+    Args:
+        manifest: defines them.
+        authority: signs their certificates.
+        now: start of validity, with a time zone.
+        random: bytes of keys and serial numbers.
+
+    Raises:
+        ManifestError: a certificate would have ended already.
+    """
+    values = {}
+    for name, spec in manifest.secrets.items():
+        if not spec.shared or spec.user_defined:
+            continue
+        if spec.type is SecretType.SYMMETRIC_KEY:
+            values[name] = _symmetric(spec, random(spec.size // 8))
+        else:
+            values[name] = _certificate(spec, authority, now, random)
+    return values
+
+
+def generate_unique(
+    spec: SecretSpec,
+    authority: Authority,
+    root_secret: Secret[bytes],
+    *,
+    marble_type: str,
+    uuid: uuid.UUID,
+    binding: bool,
+    now: datetime.datetime,
+    random: RandomBytes = os.urandom,
+) -> SecretValue:
+    """One marble's own value of a secret that is neither shared nor user-defined.
+
+    Raises:
+        ManifestError: a certificate would have ended already.
+    """
+    if spec.type is SecretType.SYMMETRIC_KEY:
+        key = unique_symmetric(root_secret, uuid, spec.name, marble_type, spec.size, binding=binding)
+        return _symmetric(spec, key)
+    return _certificate(spec, authority, now, random)
+
+
+def unique_symmetric(
+    root_secret: Secret[bytes], uuid: uuid.UUID, name: str, marble_type: str, size: int, *, binding: bool
+) -> bytes:
+    """MarbleRun's derivation: HKDF-SHA256 with the salt `<canonical UUID><secret name>` and the marble type as info.
+
+    Args:
+        root_secret: input key material, 32 random bytes of the deployment.
+        uuid: of the marble.
+        name: of the secret.
+        marble_type: of the marble.
+        size: in bits.
+        binding: False leaves the marble type out (`DisableSecretBinding`): another type with this UUID gets this key.
+    """
+    salt = f"{uuid}{name}".encode()
+    info = marble_type.encode() if binding else b""
+    return HKDF(algorithm=hashes.SHA256(), length=size // 8, salt=salt, info=info).derive(root_secret.reveal())
+
+
+def _symmetric(spec: SecretSpec, key: bytes) -> SecretValue:
+    return SecretValue(type=spec.type, size=spec.size, shared=spec.shared, private=Secret(key), public=Secret(key))
+
+
+def _certificate(spec: SecretSpec, authority: Authority, now: datetime.datetime, random: RandomBytes) -> SecretValue:
+    template = spec.certificate
+    not_after = template.not_after or now + datetime.timedelta(days=spec.lifetime_days)
+    if not_after <= now:
+        raise ManifestError(f"Secrets.{spec.name}.Cert.NotAfter: has passed", got=not_after.isoformat())
+    key = _private_key(spec)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(template.subject_name())
+        .issuer_name(authority.marble_root.subject)
+        .public_key(key.public_key())
+        .serial_number(serial_number(random))
+        .not_valid_before(now)
+        .not_valid_after(not_after)
+        .add_extension(issuer_key_identifier(authority.marble_root), critical=False)
+    )
+    for extension, critical in template.extensions():
+        builder = builder.add_extension(extension, critical=critical)
+    if template.is_ca:
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    certificate = builder.sign(authority.intermediate_key, hashes.SHA384())
+    der = serialization.Encoding.DER
+    return SecretValue(
+        type=spec.type,
+        size=spec.size,
+        shared=spec.shared,
+        valid_for=spec.valid_for,
+        certificate=certificate.public_bytes(der),
+        private=Secret(key.private_bytes(der, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())),
+        public=Secret(key.public_key().public_bytes(der, serialization.PublicFormat.SubjectPublicKeyInfo)),
+    )
+
+
+def _private_key(spec: SecretSpec) -> PrivateKey:
+    if spec.type is SecretType.CERT_ECDSA:
+        return ec.generate_private_key(_CURVES[spec.size])
+    if spec.type is SecretType.CERT_RSA:
+        return rsa.generate_private_key(public_exponent=65537, key_size=spec.size)
+    return ed25519.Ed25519PrivateKey.generate()
