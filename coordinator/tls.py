@@ -105,6 +105,8 @@ class _ServerConnection:
         except ssl.SSLWantReadError:
             raise
         except ssl.SSLError as error:
+            if not self._outgoing.pending:
+                raise
             # asyncio throws pending bytes away when a handshake fails, and with them the alert that tells the peer why.
             # "Want read" makes it send them; the peer's close or the handshake timeout ends the connection.
             self._refused = error
