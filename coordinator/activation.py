@@ -11,12 +11,12 @@ Nothing is locked, so a caller that awaits in between repeats step 1 where it co
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -87,7 +87,7 @@ def check_request(manifest: Manifest, request: ActivationRequest, activations: M
     return marble
 
 
-def parse_uuid(text: str) -> uuid.UUID:
+def parse_uuid(text: str) -> UUID:
     """A UUID in any of its forms: with dashes (plain, after `urn:uuid:`, in braces) or as 32 hex digits.
 
     Raises:
@@ -96,7 +96,7 @@ def parse_uuid(text: str) -> uuid.UUID:
     match = _UUID.fullmatch(text)
     if match is None:
         raise InvalidRequest("invalid UUID", got=ascii(text[:80]), expected="8-4-4-4-12 hex digits")
-    value = uuid.UUID(match["plain"] or match["braced"] or match["hex"])
+    value = UUID(match["plain"] or match["braced"] or match["hex"])
     if not value.int:
         raise InvalidRequest("invalid UUID", got="the nil UUID", hint="give every marble its own")
     return value
@@ -105,15 +105,15 @@ def parse_uuid(text: str) -> uuid.UUID:
 def build_parameters(
     manifest: Manifest,
     marble_type: str,
-    uuid: uuid.UUID,
+    uuid: UUID,
     csr_der: bytes,
+    *,
     authority: Authority,
     shared_secrets: Mapping[str, SecretValue],
     root_secret: Secret[bytes],
-    *,
     trust_domain: str,
-    lifetime: datetime.timedelta,
-    now: datetime.datetime,
+    lifetime: dt.timedelta,
+    now: dt.datetime,
     random: RandomBytes = os.urandom,
 ) -> Parameters:
     """Issue the marble's certificate, make the secrets it uses, and render its files and variables.

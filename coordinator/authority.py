@@ -13,11 +13,11 @@ No I/O and no state: serial numbers and the time come in from outside. Keys come
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
-import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -35,8 +35,8 @@ RandomBytes = Callable[[int], bytes]
 
 ROOT_NAME = "MarbleRun Coordinator"
 INTERMEDIATE_NAME = "MarbleRun Coordinator - Intermediate CA"
-CA_LIFETIME = datetime.timedelta(microseconds=(2**63 - 1) // 1000)  # Go's longest duration, 292.47 years
-CLOCK_SKEW = datetime.timedelta(minutes=1)
+CA_LIFETIME = dt.timedelta(microseconds=(2**63 - 1) // 1000)  # Go's longest duration, 292.47 years
+CLOCK_SKEW = dt.timedelta(minutes=1)
 
 ROOT_CERTIFICATE_RECORD = "certificate:coordinatorRootCert"
 INTERMEDIATE_CERTIFICATE_RECORD = "certificate:coordinatorIntermediateCert"
@@ -92,7 +92,7 @@ class Authority:
         *,
         dns_names: Iterable[str],
         ip_addresses: Iterable[IPAddress] = (),
-        now: datetime.datetime,
+        now: dt.datetime,
         random: RandomBytes = os.urandom,
     ) -> Authority:
         """New keys and certificates for the names under which clients reach this coordinator.
@@ -115,7 +115,14 @@ class Authority:
             signer: ec.EllipticCurvePrivateKey,
             issuer_key_id: x509.AuthorityKeyIdentifier | None = None,
         ) -> x509.Certificate:
-            builder = _builder(subject, issuer, public_key, serial_number(random), now, now + CA_LIFETIME)
+            builder = _builder(
+                subject,
+                issuer,
+                public_key=public_key,
+                serial=serial_number(random),
+                not_before=now,
+                not_after=now + CA_LIFETIME,
+            )
             builder = builder.add_extension(_key_usage(key_cert_sign=True), critical=True)
             builder = builder.add_extension(_SERVER_AND_CLIENT, critical=False)
             builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -137,7 +144,7 @@ class Authority:
         )
 
     def to_records(self) -> dict[str, bytes]:
-        """Store keys and values as MarbleRun has them: certificates in DER, keys in SEC1 DER. Sealed, never in clear."""
+        """Store keys and values as MarbleRun has them: certificates in DER, keys in SEC1 DER. To be sealed."""
         return {
             ROOT_CERTIFICATE_RECORD: _der(self.root),
             INTERMEDIATE_CERTIFICATE_RECORD: _der(self.intermediate),
@@ -177,10 +184,10 @@ class Authority:
         csr_der: bytes,
         *,
         marble_type: str,
-        uuid: uuid.UUID,
+        uuid: UUID,
         trust_domain: str,
-        lifetime: datetime.timedelta,
-        now: datetime.datetime,
+        lifetime: dt.timedelta,
+        now: dt.datetime,
         reserved_names: Collection[str],
         random: RandomBytes = os.urandom,
     ) -> IssuedCertificate:
@@ -213,14 +220,13 @@ class Authority:
             ]
         )
         key = ec.generate_private_key(ec.SECP384R1())
-        not_before = now - min(CLOCK_SKEW, lifetime / 10)
         builder = _builder(
             _common_name(str(uuid)),
             self.marble_root.subject,
-            key.public_key(),
-            serial_number(random),
-            not_before,
-            now + lifetime,
+            public_key=key.public_key(),
+            serial=serial_number(random),
+            not_before=now - min(CLOCK_SKEW, lifetime / 10),
+            not_after=now + lifetime,
         )
         builder = builder.add_extension(_key_usage(key_agreement=True), critical=True)
         builder = builder.add_extension(_SERVER_AND_CLIENT, critical=False)
@@ -271,10 +277,11 @@ def _key_usage(*, key_cert_sign: bool = False, key_agreement: bool = False) -> x
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
+    *,
     public_key: CertificatePublicKeyTypes,
     serial: int,
-    not_before: datetime.datetime,
-    not_after: datetime.datetime,
+    not_before: dt.datetime,
+    not_after: dt.datetime,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

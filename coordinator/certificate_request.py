@@ -13,13 +13,13 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from confidential_bookstore.errors import InvalidRequest
+from coordinator.certificate_template import IPAddress
 
 MAX_REQUEST_SIZE = 16 * 1024
 MAX_NAMES = 64
 
-_DNS_NAME = re.compile(
-    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
-)
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 
 
 def requested_names(
@@ -38,7 +38,7 @@ def requested_names(
     for name in names:
         if isinstance(name, x509.DNSName):
             _check_dns_name(name.value, trust_domain.lower(), reserved)
-        elif not isinstance(name, x509.IPAddress):
+        elif not (isinstance(name, x509.IPAddress) and isinstance(name.value, IPAddress)):
             raise InvalidRequest(
                 "certificate request has a name of a kind that is not issued",
                 got=type(name).__name__,
@@ -56,7 +56,7 @@ def _verified_request(csr_der: bytes) -> x509.CertificateSigningRequest:
     try:
         request = x509.load_der_x509_csr(csr_der)
         signed = request.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise InvalidRequest("certificate request cannot be read", expected="PKCS#10 in DER") from error
     if not signed:
         raise InvalidRequest("certificate request is not signed by its own key")

@@ -6,7 +6,7 @@ Pure values. Reading the fields out of a manifest is `coordinator.manifest.certi
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,7 +87,7 @@ class CertificateTemplate:
     subject: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     serial_number: str = ""
     common_name: str = ""
-    not_after: datetime.datetime | None = None
+    not_after: dt.datetime | None = None
     is_ca: bool = False
     max_path_length: int | None = None
     key_usage: int = DEFAULT_KEY_USAGE

@@ -10,10 +10,10 @@ No state and no locks: the caller keeps what it gets. RSA keys take up to second
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
-import uuid
 from typing import TypeAlias
+from uuid import UUID
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -39,7 +39,7 @@ _CURVES: dict[int, ec.EllipticCurve] = {
 
 
 def generate_shared(
-    manifest: Manifest, authority: Authority, now: datetime.datetime, random: RandomBytes = os.urandom
+    manifest: Manifest, authority: Authority, now: dt.datetime, random: RandomBytes = os.urandom
 ) -> dict[str, SecretValue]:
     """All shared secrets of a manifest that nobody uploads, by name.
 
@@ -69,9 +69,9 @@ def generate_unique(
     root_secret: Secret[bytes],
     *,
     marble_type: str,
-    uuid: uuid.UUID,
+    uuid: UUID,
     binding: bool,
-    now: datetime.datetime,
+    now: dt.datetime,
     random: RandomBytes = os.urandom,
 ) -> SecretValue:
     """One marble's own value of a secret that is neither shared nor user-defined.
@@ -86,7 +86,7 @@ def generate_unique(
 
 
 def unique_symmetric(
-    root_secret: Secret[bytes], uuid: uuid.UUID, name: str, marble_type: str, size: int, *, binding: bool
+    root_secret: Secret[bytes], uuid: UUID, name: str, marble_type: str, size: int, *, binding: bool
 ) -> bytes:
     """MarbleRun's derivation: HKDF-SHA256 with the salt `<canonical UUID><secret name>` and the marble type as info.
 
@@ -107,9 +107,9 @@ def _symmetric(spec: SecretSpec, key: bytes) -> SecretValue:
     return SecretValue(type=spec.type, size=spec.size, shared=spec.shared, private=Secret(key), public=Secret(key))
 
 
-def _certificate(spec: SecretSpec, authority: Authority, now: datetime.datetime, random: RandomBytes) -> SecretValue:
+def _certificate(spec: SecretSpec, authority: Authority, now: dt.datetime, random: RandomBytes) -> SecretValue:
     template = spec.certificate
-    not_after = template.not_after or now + datetime.timedelta(days=spec.lifetime_days)
+    not_after = template.not_after or now + dt.timedelta(days=spec.lifetime_days)
     if not_after <= now:
         raise ManifestError(f"Secrets.{spec.name}.Cert.NotAfter: has passed", got=not_after.isoformat())
     key = _private_key(spec)

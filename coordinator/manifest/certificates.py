@@ -6,7 +6,7 @@ MarbleRun decodes it as Go's `x509.Certificate`. The fields below are supported;
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import re
 from types import MappingProxyType
@@ -88,7 +88,7 @@ _DNS_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _EMAIL_ADDRESS = re.compile(r"[!-?A-~]+@[A-Za-z0-9.-]+")  # printable ASCII without '@' and blanks
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
-_NO_TIME = datetime.datetime(1, 1, 1, tzinfo=datetime.UTC)  # how Go writes a time that was never set
+_NO_TIME = dt.datetime(1, 1, 1, tzinfo=dt.UTC)  # how Go writes a time that was never set
 _LONGEST_PATH = 255
 
 
@@ -146,16 +146,14 @@ def _read_addresses(fields: Fields) -> tuple[IPAddress, ...]:
     return tuple(addresses)
 
 
-def _read_not_after(fields: Fields) -> datetime.datetime | None:
+def _read_not_after(fields: Fields) -> dt.datetime | None:
     node = fields.get("NotAfter")
     if node is None:
         return None
     text = node.text()
     try:
         # Python knows microseconds, certificates seconds: the fraction does not matter.
-        time = (
-            datetime.datetime.fromisoformat(re.sub(r"\.\d+", "", text.upper())) if _RFC_3339.fullmatch(text) else None
-        )
+        time = dt.datetime.fromisoformat(re.sub(r"\.\d+", "", text.upper())) if _RFC_3339.fullmatch(text) else None
     except ValueError:
         time = None
     if time is None:

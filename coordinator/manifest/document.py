@@ -58,10 +58,10 @@ def parse_document(raw: bytes) -> JsonValue:
 def _check_nesting(text: str) -> None:
     depth = 0
     for match in _STRING_OR_BRACKET.finditer(text):
-        token = match[0]
-        if token in "[{":
+        bracket = match[0]
+        if bracket in "[{":
             depth += 1
-        elif token in "]}":
+        elif bracket in "]}":
             depth -= 1
         if depth > MAX_NESTING:
             raise ManifestError("manifest is nested too deeply", expected=f"at most {MAX_NESTING} levels")

@@ -127,7 +127,7 @@ def _read_id(fields: Fields, name: str, sizes: tuple[int, ...]) -> str:
     if not _HEX.fullmatch(text) or len(text) not in [2 * size for size in sizes]:
         raise node.error(
             f"not a {name}",
-            got=f"{ascii(node.text()[:100])} ({len(text)} characters)",
+            got=f"{node.text()[:100]!a} ({len(text)} characters)",
             expected=f"{' or '.join(str(2 * size) for size in sizes)} hex digits",
         )
     return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coordinator.certificate_template import DEFAULT_VALID_FOR, CertificateTemplate
 from coordinator.manifest.certificates import read_certificate_template
@@ -32,7 +32,7 @@ class SecretSpec:
     shared: bool = False
     user_defined: bool = False
     valid_for: int = 0
-    certificate: CertificateTemplate = CertificateTemplate()
+    certificate: CertificateTemplate = field(default_factory=CertificateTemplate)
 
     @property
     def is_unique(self) -> bool:
@@ -70,9 +70,9 @@ def read_secret(name: str, node: Node) -> SecretSpec:
     if kind is SecretType.PLAIN and not spec.user_defined:
         raise node.error("secret of type plain is not user-defined", hint='add "UserDefined": true')
     if not kind.is_certificate:
-        for field in ("Cert", "ValidFor"):
-            if (given := fields.get(field)) is not None and not given.is_empty():
-                raise given.error(f"only certificates have a {field}", got=f"type {kind.value}")
+        for name_of_field in ("Cert", "ValidFor"):
+            if (given := fields.get(name_of_field)) is not None and not given.is_empty():
+                raise given.error(f"only certificates have a {name_of_field}", got=f"type {kind.value}")
     if spec.certificate.not_after is not None and spec.valid_for:
         raise node.error("ValidFor and Cert.NotAfter stand together", hint="leave one of them out")
     return spec

@@ -68,19 +68,17 @@ def _field(value: Value, name: str, position: Position) -> Value:
         case Namespace():
             member = value.members.get(name)
             if member is None:
-                raise position.error(f"there is no {value.singular} {ascii(name[:80])}", hint=_nearest(name, value))
+                raise position.error(f"there is no {value.singular} {name[:80]!a}", hint=_nearest(name, value))
             return member
         case SecretValue():
             if name in _SECRET_FIELDS_NOT_YET:
                 raise position.error(f'field "{name}" of a secret is not supported yet')
             part = part_of(value, name)
             if part is None:
-                raise position.error(
-                    f"a secret has no field {ascii(name[:80])}", hint="it has Cert, Private and Public"
-                )
+                raise position.error(f"a secret has no field {name[:80]!a}", hint="it has Cert, Private and Public")
             return part
         case _:
-            raise position.error(f"there is no field {ascii(name[:80])} here")
+            raise position.error(f"there is no field {name[:80]!a} here")
 
 
 def _nearest(name: str, namespace: Namespace) -> str:

@@ -138,4 +138,4 @@ class Lexer:
             return position.error("string has no end")
         if character in _NOT_YET:
             return position.error(f"{_NOT_YET[character]} not supported yet")
-        return position.error(f"unexpected character {ascii(character)}", hint=_DASH if character == "-" else "")
+        return position.error(f"unexpected character {character!a}", hint=_DASH if character == "-" else "")

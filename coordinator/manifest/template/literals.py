@@ -1,4 +1,4 @@
-"""String literals of a template to bytes.
+r"""String literals of a template to bytes.
 
 Source: the Go specification, "String literals" and "Rune literals"; `\\xHH` and `\\OOO` stand for bytes.
 """
@@ -34,7 +34,7 @@ def unquote(literal: str, position: Position) -> bytes:
     while offset < len(inside):
         part = _PART.match(inside, offset)
         if part is None:
-            raise position.error(f"string has the unknown escape {ascii(inside[offset : offset + 2])}")
+            raise position.error(f"string has the unknown escape {inside[offset : offset + 2]!a}")
         value += _part_value(part, position)
         offset = part.end()
     return bytes(value)

@@ -20,9 +20,9 @@ from coordinator.manifest.template.nodes import Access, Call, Expression, Litera
 MAX_PARTS = 50  # operands and functions of one action; bounds recursion and what a chain of functions can cost
 
 _WHOLE_NUMBER = re.compile(r"[+-]?(0|[1-9]\d{0,18})", re.ASCII)
-_KEYWORDS = frozenset("if else end range with define template block break continue nil true false".split())
-_BUILTINS = frozenset(
-    "and call html index slice not len or print printf println urlquery eq ge gt le lt ne".split(),
+_GO_WORDS_NOT_YET = re.compile(
+    "if|else|end|range|with|define|template|block|break|continue|nil|true|false"
+    "|and|call|html|index|slice|not|len|or|print|printf|println|urlquery|eq|ge|gt|le|lt|ne"
 )
 _BEGINS_OPERAND = frozenset({TokenKind.DOT, TokenKind.FIELD, TokenKind.STRING, TokenKind.NUMBER, TokenKind.OPEN})
 
@@ -33,11 +33,10 @@ def parse_nodes(text: str) -> tuple[Node, ...]:
     Raises:
         TemplateError: with line and column.
     """
-    nodes: list[Node] = []
     tokens = iter(Lexer(text))
-    for token in tokens:
-        nodes.append(Text(token.text) if token.kind is TokenKind.TEXT else Output(_Action(tokens).expression()))
-    return tuple(nodes)
+    return tuple(
+        Text(token.text) if token.kind is TokenKind.TEXT else Output(_Action(tokens).expression()) for token in tokens
+    )
 
 
 class _Action:
@@ -51,7 +50,7 @@ class _Action:
     def expression(self) -> Expression:
         expression = self._pipeline()
         if self._next.kind is not TokenKind.END:
-            raise self._next.position.error(f"unexpected {ascii(self._next.text)}")
+            raise self._next.position.error(f"unexpected {self._next.text!a}")
         return expression
 
     def _take(self) -> Token:
@@ -72,7 +71,7 @@ class _Action:
         if token.kind is TokenKind.WORD:
             return self._call(piped)
         if token.kind not in _BEGINS_OPERAND:
-            raise token.position.error(f"value or function expected before {ascii(token.text)}")
+            raise token.position.error(f"value or function expected before {token.text!a}")
         operand = self._operand()
         if piped is not None:
             raise token.position.error("only a function can stand after a pipe")
@@ -138,15 +137,15 @@ class _Action:
 
 def _check_function(token: Token) -> None:
     name = token.text
-    if name in _KEYWORDS or name in _BUILTINS:
+    if _GO_WORDS_NOT_YET.fullmatch(name):
         raise token.position.error(f'"{name}" is not supported yet')
     if name not in FUNCTIONS:
         raise token.position.error(
-            f"function {ascii(name[:80])} does not exist", hint=f"there are {', '.join(sorted(FUNCTIONS))}"
+            f"function {name[:80]!a} does not exist", hint=f"there are {', '.join(sorted(FUNCTIONS))}"
         )
 
 
 def _whole_number(token: Token) -> int:
     if not _WHOLE_NUMBER.fullmatch(token.text):
-        raise token.position.error(f"number {ascii(token.text[:80])} is not supported yet, only whole decimal numbers")
+        raise token.position.error(f"number {token.text[:80]!a} is not supported yet, only whole decimal numbers")
     return int(token.text)
