@@ -1,0 +1,1 @@
+"""The store: sells books of the warehouse to attested buyers."""

@@ -1,0 +1,1 @@
+"""The warehouse: records every sale, once, before anybody hears of it."""
