@@ -50,7 +50,7 @@ class TrustRoot:
             raise ConfigurationError("trust root is not a CA certificate", got=certificate.subject.rfc4514_string())
         try:
             certificate.verify_directly_issued_by(certificate)
-        except (ValueError, TypeError, InvalidSignature) as error:
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
             raise ConfigurationError(
                 "trust root is not self-signed",
                 got=f"issuer {certificate.issuer.rfc4514_string()}",
