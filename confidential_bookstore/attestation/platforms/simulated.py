@@ -10,6 +10,7 @@ No request carries an identity: the launcher knows what it measured. It closes t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -65,10 +66,12 @@ def decode_request(packet: bytes) -> QuoteRequest | SealingKeyRequest | None:
 class SimulatedCpu:
     """`Platform` of an enclave that the simulated CPU's launcher started. Safe to use from several threads."""
 
+    # There is one socket per process, however many objects use it: a question and its answer belong together.
+    _lock = threading.Lock()
+
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._connection.settimeout(TIMEOUT)
-        self._lock = threading.Lock()
 
     @classmethod
     def from_descriptor(cls, number: str) -> SimulatedCpu:
@@ -126,7 +129,8 @@ class SimulatedCpu:
                     answer = self._connection.recv(ANSWER_LIMIT)
                 except OSError:
                     # A late answer must not be taken for the answer to the next request.
-                    self._connection.close()
+                    with contextlib.suppress(OSError):
+                        self._connection.shutdown(socket.SHUT_RDWR)
                     raise
         except OSError as error:
             raise PlatformError("the simulated CPU does not answer", got=str(error)) from error
