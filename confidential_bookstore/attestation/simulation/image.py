@@ -16,14 +16,13 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cryptography import x509
-
 from confidential_bookstore.attestation.enclave import (
     CONFIG_RESOURCE,
     MEASURED_PACKAGE,
     TRUST_ROOT_RESOURCE,
     EnclaveConfig,
 )
+from confidential_bookstore.attestation.roots import TrustRoot
 from confidential_bookstore.attestation.simulation import bootstrap, dependencies
 from confidential_bookstore.errors import ConfigurationError, ImageInvalid
 
@@ -53,7 +52,7 @@ def build_image(config_path: Path, project_root: Path, trust_root_pem: bytes) ->
         raise ConfigurationError(f"cannot read {config_path}", got=str(error)) from error
     config = EnclaveConfig.parse(config_text, str(config_path))
     if trust_root_pem:
-        _require_certificate(trust_root_pem)
+        TrustRoot.from_pem(trust_root_pem)
     sources: dict[str, bytes] = {}
     for distribution in dependencies.closure(dependencies.requirements(project_root, config.extra)).values():
         sources.update((file.name, file.path.read_bytes()) for file in dependencies.files(distribution))
@@ -125,10 +124,3 @@ def _archive(entries: Mapping[str, bytes]) -> bytes:
         for name in sorted({*entries, *folders}):
             archive.writestr(zipfile.ZipInfo(name, _DATE), entries.get(name, b""))
     return buffer.getvalue()
-
-
-def _require_certificate(pem: bytes) -> None:
-    try:
-        x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
-        raise ConfigurationError("the trust root is not a certificate in PEM", got=str(error)) from error

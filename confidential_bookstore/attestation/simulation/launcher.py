@@ -118,6 +118,7 @@ def _start(
             },
             pass_fds=(image_file, host_file, theirs.fileno()),
             stdin=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C in a terminal is for the launcher, which decides what to pass on
             stdout=stdout,
             stderr=stderr,
         )
