@@ -124,6 +124,8 @@ class Lexer:
                 continue
             match = _TOKEN.match(self._text, offset)
             if match is None or match.lastgroup is None:
+                if self._text[offset] in "\"`":
+                    raise self.position(offset).error("string has no end")
                 raise self._unexpected(offset)
             if match.lastgroup in ("field", "word") and self._text[match.end() : match.end() + 1] not in _AFTER_A_WORD:
                 raise self._unexpected(match.end())
@@ -134,8 +136,6 @@ class Lexer:
     def _unexpected(self, offset: int) -> TemplateError:
         character = self._text[offset : offset + 1]
         position = self.position(offset)
-        if character in ('"', "`"):
-            return position.error("string has no end")
         if character in _NOT_YET:
             return position.error(f"{_NOT_YET[character]} not supported yet")
         return position.error(f"unexpected character {character!a}", hint=_DASH if character == "-" else "")

@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+import pytest
+from core_material import NOW
+
+from coordinator.authority import Authority
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    return Authority.create(dns_names=["localhost", "coordinator.example"], now=NOW)
