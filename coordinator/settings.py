@@ -18,7 +18,7 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _DNS_NAME = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*"
 )
-_LONGEST_LEAF_LIFETIME = 10 * 365 * 24 * 3600
+_LONGEST_LEAF_LIFETIME = 30 * 24 * 3600  # seconds; the host sets it, and a leaf cannot be revoked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

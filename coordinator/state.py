@@ -7,7 +7,7 @@
 
 What may happen, and nothing else:
 
-* 0 to 2, `begin`: nothing was sealed; the certificate authority is new.
+* 0 to 2, `begin`: nothing was sealed; certificate authority and root secret are new.
 * 0 to 2 or 3, `restore`: records were unsealed; they say in which state they were sealed.
 * 2 to 3, `accept_manifest`: the manifest, its signature and the secrets that all marbles share are there from now on.
 * 3 to 3, `count_activation`: one more marble of a type whose number is limited.
@@ -28,12 +28,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from confidential_bookstore.errors import ActivationDenied, SealedStateError, StateError
+from confidential_bookstore.errors import SealedStateError, StateError
 
 STATE: Final = "state"
+ROOT_OF_SECRETS: Final = "rootSecret"  # unique secrets are derived from it
 MANIFEST: Final = "manifest"
 MANIFEST_SIGNATURE: Final = "manifestSignature"
 ACTIVATIONS: Final = "activations:"  # + marble type
+SECRETS: Final = "secret:"  # + name
 
 
 class Phase(enum.IntEnum):
@@ -56,10 +58,10 @@ class CoordinatorState:
     phase: Phase = Phase.UNINITIALIZED
     records: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
-    def begin(self, authority: Mapping[str, bytes]) -> CoordinatorState:
-        """0 to 2, with the records of a new certificate authority."""
+    def begin(self, authority: Mapping[str, bytes], root_secret: bytes) -> CoordinatorState:
+        """0 to 2, with the records of a new certificate authority and what unique secrets are derived from."""
         self.require(Phase.UNINITIALIZED)
-        return self._move(Phase.ACCEPTING_MANIFEST, authority)
+        return self._move(Phase.ACCEPTING_MANIFEST, {**authority, ROOT_OF_SECRETS: root_secret})
 
     def restore(self, records: Mapping[str, bytes]) -> CoordinatorState:
         """0 to the state in which these records were sealed.
@@ -73,32 +75,32 @@ class CoordinatorState:
             raise SealedStateError("sealed records are of no known state", got=records.get(STATE), expected="2 or 3")
         return self._move(phase, records)
 
-    def accept_manifest(self, raw: bytes, signature: bytes, further: Mapping[str, bytes]) -> CoordinatorState:
+    def accept_manifest(self, raw: bytes, signature: bytes, secrets: Mapping[str, bytes]) -> CoordinatorState:
         """2 to 3.
 
         Args:
             raw: the manifest exactly as it was uploaded.
             signature: over `raw`, by the root key.
-            further: records that come with it: shared secrets.
+            secrets: records of the shared secrets, by name.
         """
         self.require(Phase.ACCEPTING_MANIFEST)
-        return self._move(Phase.ACCEPTING_MARBLES, {**further, MANIFEST: raw, MANIFEST_SIGNATURE: signature})
+        records = {SECRETS + name: record for name, record in secrets.items()}
+        return self._move(Phase.ACCEPTING_MARBLES, {**records, MANIFEST: raw, MANIFEST_SIGNATURE: signature})
 
-    def count_activation(self, marble_type: str, limit: int) -> CoordinatorState:
-        """3 to 3: one more activation of this type.
-
-        Raises:
-            ActivationDenied: there have been `limit` already.
-        """
+    def count_activation(self, marble_type: str) -> CoordinatorState:
+        """3 to 3: one more activation of this type. Whether it may be activated, the caller has just checked."""
         self.require(Phase.ACCEPTING_MARBLES)
-        count = self.activations(marble_type)
-        if count >= limit:
-            raise ActivationDenied(f'reached max activations count ({limit}) for marble type "{marble_type}"')
-        return self._move(self.phase, {ACTIVATIONS + marble_type: f"{count + 1:x}".encode()})
+        count = self.activations.get(marble_type, 0) + 1
+        return self._move(self.phase, {ACTIVATIONS + marble_type: f"{count:x}".encode()})
 
-    def activations(self, marble_type: str) -> int:
-        """How many activations of this type were counted; types without a limit are not counted."""
-        return int(self.records.get(ACTIVATIONS + marble_type, b"0"), 16)
+    @property
+    def activations(self) -> dict[str, int]:
+        """How often each type was activated, as far as it was counted; kept in hex."""
+        return {
+            key.removeprefix(ACTIVATIONS): int(value, 16)
+            for key, value in self.records.items()
+            if key.startswith(ACTIVATIONS)
+        }
 
     def require(self, *phases: Phase) -> None:
         """Refuses in any other phase.

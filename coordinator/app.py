@@ -1,0 +1,212 @@
+"""The coordinator as a whole: what it is made of, and how it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import structlog
+from cryptography.hazmat.primitives.serialization import Encoding
+from grpclib.server import Server as GrpcServer
+
+from confidential_bookstore.attestation.collateral import (
+    CachedCollateral,
+    CollateralSource,
+    DirectoryCollateral,
+    PccsCollateral,
+)
+from confidential_bookstore.attestation.enclave import MeasuredConfig
+from confidential_bookstore.attestation.platforms import Platform
+from confidential_bookstore.attestation.roots import TrustRoot
+from confidential_bookstore.attestation.verifier import Verifier
+from coordinator.authority import Authority
+from coordinator.client_api import LARGEST_BODY, ClientApi
+from coordinator.events import ActivationCounters, EventLog, utc_now
+from coordinator.http_server import HttpServer, open_http_server
+from coordinator.listener import Limits, Listener, grpc_inside, open_listener
+from coordinator.live import LiveDeployment, load_or_begin
+from coordinator.marble_api import MarbleApi
+from coordinator.monitoring import Monitoring
+from coordinator.own_quote import OwnQuote
+from coordinator.sealing import SealedState
+from coordinator.settings import CoordinatorSettings
+from coordinator.tls import AnyClientCertContext, ClientCertificate
+
+log = structlog.get_logger()
+
+MESH_LIMITS = Limits(request_bytes=1 << 20)
+CLIENT_LIMITS = Limits(request_bytes=LARGEST_BODY + (64 << 10))
+MONITORING_LIMITS = Limits(connections=32, request_bytes=64 << 10)
+GRACE = 20.0  # seconds for requests that are open when it stops
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    live: LiveDeployment
+    mesh: Listener
+    client: HttpServer
+    status: HttpServer | None
+
+
+class Coordinator:
+    """`async with Coordinator(...)`: serves between the first line of the block and the last.
+
+    Args:
+        settings: what the operator set.
+        platform: quotes and seals for this very program.
+        verifier: of the marbles' quotes.
+        mesh_limits: of the Marble API,
+        client_limits: of the client API.
+        clock: the time, with its zone.
+    """
+
+    def __init__(
+        self,
+        settings: CoordinatorSettings,
+        *,
+        platform: Platform,
+        verifier: Verifier,
+        mesh_limits: Limits = MESH_LIMITS,
+        client_limits: Limits = CLIENT_LIMITS,
+        clock: Callable[[], dt.datetime] = utc_now,
+    ) -> None:
+        self._settings = settings
+        self._platform = platform
+        self._verifier = verifier
+        self._mesh_limits = mesh_limits
+        self._client_limits = client_limits
+        self._clock = clock
+        self._running: _Running | None = None
+        self._open = contextlib.AsyncExitStack()
+
+    @property
+    def mesh_port(self) -> int:
+        """Of the Marble API."""
+        return self._require_running().mesh.port
+
+    @property
+    def client_port(self) -> int:
+        """Of the client API."""
+        return self._require_running().client.port
+
+    @property
+    def status_port(self) -> int | None:
+        """Of metrics and events; None if they are off."""
+        status = self._require_running().status
+        return status.port if status else None
+
+    async def __aenter__(self) -> Self:
+        """Starts.
+
+        Raises:
+            SealedStateError: there is sealed state which cannot be unsealed. It is left as it is.
+            PlatformError: the platform does not quote or does not seal.
+            ConfigurationError: an address is taken.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            self._running = await self._start(stack)
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Accepts nothing more, lets open requests finish, and stops."""
+        await self._open.aclose()
+        self._running = None
+
+    async def serve(self) -> None:
+        """Returns on SIGTERM or SIGINT."""
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await stop.wait()
+        log.info("stopping")
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> _Running:
+        settings = self._settings
+        sealed = await asyncio.to_thread(SealedState.on, self._platform, settings.seal_directory)
+        live = LiveDeployment(await asyncio.to_thread(load_or_begin, sealed, self._new_authority), sealed)
+        stack.push_async_callback(live.settle)
+        authority = live.current.authority
+        quote = await OwnQuote.obtain(self._platform, authority.root.public_bytes(Encoding.DER))
+        events, counters = EventLog(self._clock), ActivationCounters()
+        marbles = MarbleApi(
+            live=live,
+            verifier=self._verifier,
+            events=events,
+            counters=counters,
+            trust_domain=settings.trust_domain,
+            leaf_lifetime=settings.leaf_lifetime,
+            clock=self._clock,
+        )
+        mesh = await open_listener(
+            settings.mesh_address,
+            grpc_inside(GrpcServer([marbles])),
+            context=AnyClientCertContext(
+                authority.marble_root,
+                authority.intermediate_key,
+                client_certificate=ClientCertificate.REQUIRED,
+                alpn=(b"h2",),
+            ),
+            limits=self._mesh_limits,
+        )
+        stack.push_async_callback(mesh.stop, GRACE)
+        client = await open_http_server(
+            settings.client_address,
+            ClientApi(live, quote, self._clock).answer,
+            context=AnyClientCertContext(
+                authority.root,
+                authority.root_key,
+                client_certificate=ClientCertificate.OPTIONAL,
+                alpn=(b"http/1.1",),
+            ),
+            limits=self._client_limits,
+            largest_body=LARGEST_BODY,
+        )
+        stack.push_async_callback(client.stop, GRACE)
+        status = await self._open_monitoring(Monitoring(live=live, events=events, counters=counters), stack)
+        log.info(
+            "coordinator is serving",
+            state=live.current.state.phase.name,
+            platform=self._platform.name,
+            trust_root=self._verifier.root.key_id,
+            simulated=self._verifier.root.simulated,
+            mesh_port=mesh.port,
+            client_port=client.port,
+        )
+        return _Running(live, mesh, client, status)
+
+    async def _open_monitoring(self, pages: Monitoring, stack: contextlib.AsyncExitStack) -> HttpServer | None:
+        address = self._settings.status_address
+        if address is None:
+            return None
+        status = await open_http_server(address, pages.answer, context=None, limits=MONITORING_LIMITS, largest_body=0)
+        stack.push_async_callback(status.stop, GRACE)
+        return status
+
+    def _new_authority(self) -> Authority:
+        settings = self._settings
+        return Authority.create(dns_names=settings.dns_names, ip_addresses=settings.ip_addresses, now=self._clock())
+
+    def _require_running(self) -> _Running:
+        if self._running is None:
+            raise RuntimeError("the coordinator is not running")
+        return self._running
+
+
+def make_verifier(settings: CoordinatorSettings, measured: MeasuredConfig) -> Verifier:
+    """The verifier of marbles' quotes, under the root that was measured together with the code."""
+    source: CollateralSource
+    if settings.collateral_directory is not None:
+        source = DirectoryCollateral(settings.collateral_directory)
+    else:
+        source = PccsCollateral(settings.pccs_url)
+    pem = measured.trust_root_pem
+    return Verifier(TrustRoot.from_pem(pem) if pem else TrustRoot.intel(), CachedCollateral(source))

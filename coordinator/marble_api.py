@@ -1,0 +1,212 @@
+"""The Marble API: `rpc.Marble/Activate`, MarbleRun's protocol on the wire.
+
+An activation is checked in a fixed order: state, client certificate, marble type and its limit, quote (genuine, of this
+very TLS connection's key, of the code that the manifest names), UUID, certificate request. There is no mode in which a
+quote is not checked.
+
+Activations run side by side. Only those of types with a limit come together, for the moment in which they are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from google.protobuf.message import DecodeError
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.exceptions import GRPCError
+from grpclib.server import Stream
+
+from confidential_bookstore.api.marblerun.v1 import marble_pb2
+from confidential_bookstore.attestation.binding import marble_report_data
+from confidential_bookstore.attestation.claims import Claims
+from confidential_bookstore.attestation.verifier import Verifier
+from confidential_bookstore.errors import (
+    ActivationDenied,
+    AttestationError,
+    BookstoreError,
+    InvalidRequest,
+    ManifestError,
+)
+from coordinator.activation import ActivationRequest, Parameters, build_parameters, check_request, parse_uuid
+from coordinator.deployment import Deployment
+from coordinator.events import ActivationCounters, EventLog, utc_now
+from coordinator.live import LiveDeployment
+from coordinator.manifest import Manifest, MarbleSpec
+from coordinator.tls import peer_certificate_der
+
+log = structlog.get_logger()
+
+# Bytes of each field. A quote has about 5 kB, with the certificate chain of the platform in it.
+LARGEST_QUOTE = 64 * 1024
+LARGEST_CSR = 32 * 1024
+LONGEST_TEXT = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarbleApi:
+    """The service.
+
+    Attributes:
+        trust_domain: in the names of marbles.
+        leaf_lifetime: of their certificates.
+        clock: the time, with its zone.
+    """
+
+    live: LiveDeployment
+    verifier: Verifier
+    events: EventLog
+    counters: ActivationCounters
+    trust_domain: str
+    leaf_lifetime: dt.timedelta
+    clock: Callable[[], dt.datetime] = utc_now
+
+    def __mapping__(self) -> dict[str, Handler]:
+        """What grpclib asks a service for."""
+        request, response = marble_pb2.ActivationReq, marble_pb2.ActivationResp
+        return {"/rpc.Marble/Activate": Handler(self._serve, Cardinality.UNARY_UNARY, request, response)}
+
+    async def activate(self, request: ActivationRequest, certificate_der: bytes | None) -> Parameters:
+        """What the marble gets.
+
+        Args:
+            request: not trusted.
+            certificate_der: which the other end of the connection has proven to hold.
+
+        Raises:
+            GRPCError: it is refused, with MarbleRun's status and message.
+            BookstoreError: likewise; the class says which status.
+        """
+        deployment = self.live.current
+        manifest = deployment.manifest
+        self.counters.attempted(request.marble_type, manifest.marbles if manifest else ())
+        if manifest is None:
+            raise GRPCError(Status.FAILED_PRECONDITION, "cannot accept marbles in current state")
+        if certificate_der is None:
+            raise GRPCError(Status.UNAUTHENTICATED, "couldn't get marble TLS certificate")
+        _check_sizes(request)
+        claims = await self._verify(deployment, manifest, request, certificate_der)
+        uuid = parse_uuid(request.uuid)
+        now = self.clock()
+        parameters = await self._build(deployment, manifest, request, uuid, now)
+        await self._count(manifest, request)
+        self.counters.succeeded(request.marble_type)
+        self.events.activated(request.marble_type, str(uuid), request.quote, claims, now + self.leaf_lifetime)
+        log.info("marble activated", marble_type=request.marble_type, uuid=str(uuid), simulated=claims.simulated)
+        return parameters
+
+    async def _verify(
+        self, deployment: Deployment, manifest: Manifest, request: ActivationRequest, certificate_der: bytes
+    ) -> Claims:
+        """Whether it is a marble of the manifest that asks."""
+        try:
+            marble = check_request(manifest, request, deployment.state.activations)
+            return await self._attest(manifest, marble, request.quote, certificate_der)
+        except ActivationDenied as error:
+            raise _verification_failed(str(error)) from error
+        except AttestationError as error:
+            raise _verification_failed(f"invalid quote: {error}", Status[error.grpc_status]) from error
+
+    async def _attest(self, manifest: Manifest, marble: MarbleSpec, quote: bytes, certificate_der: bytes) -> Claims:
+        claims = await self.verifier.verify(quote, marble_report_data(certificate_der))
+        manifest.packages[marble.package].to_package().check(claims)
+        return claims
+
+    async def _build(
+        self, deployment: Deployment, manifest: Manifest, request: ActivationRequest, uuid: UUID, now: dt.datetime
+    ) -> Parameters:
+        """Certificate, secrets and rendered templates. Keys may take seconds, hence in a thread."""
+        try:
+            return await asyncio.to_thread(
+                build_parameters,
+                manifest,
+                request.marble_type,
+                uuid,
+                request.csr,
+                authority=deployment.authority,
+                shared_secrets=deployment.shared_secrets,
+                root_secret=deployment.root_secret,
+                trust_domain=self.trust_domain,
+                lifetime=self.leaf_lifetime,
+                now=now,
+            )
+        except InvalidRequest as error:
+            raise GRPCError(Status.INTERNAL, f"generating marble authentication secrets: {error}") from error
+        except ManifestError as error:
+            raise GRPCError(Status.INTERNAL, f"generating marble parameters: {error}") from error
+
+    async def _count(self, manifest: Manifest, request: ActivationRequest) -> None:
+        """Takes one of the activations of a type that has a limit. Two may have come this far for the last one."""
+        if manifest.marbles[request.marble_type].max_activations == 0:
+            return
+        try:
+            await self.live.change(lambda deployment: deployment.count_activation(manifest, request))
+        except ActivationDenied as error:
+            raise _verification_failed(str(error)) from error
+
+    async def _serve(self, stream: Stream[Any, Any]) -> None:
+        """The gRPC side of `activate`."""
+        request = await _receive(stream)
+        try:
+            parameters = await self.activate(request, _certificate_of(stream))
+        except GRPCError as error:
+            self._denied(request, error)
+            raise
+        except BookstoreError as error:
+            refusal = GRPCError(Status[error.grpc_status], str(error))
+            self._denied(request, refusal)
+            raise refusal from error
+        await stream.send_message(_to_message(parameters))
+
+    def _denied(self, request: ActivationRequest, error: GRPCError) -> None:
+        marble_type, uuid, reason = request.marble_type, request.uuid, error.message or error.status.name
+        self.events.denied(marble_type, uuid, reason)
+        log.warning(
+            "activation denied",
+            marble_type=marble_type[:LONGEST_TEXT],
+            uuid=uuid[:LONGEST_TEXT],
+            status=error.status.name,
+            reason=reason,
+        )
+
+
+def _verification_failed(reason: str, status: Status = Status.PERMISSION_DENIED) -> GRPCError:
+    return GRPCError(status, f"marble verification failed: {reason}")
+
+
+def _check_sizes(request: ActivationRequest) -> None:
+    for name, value, most in (
+        ("Quote", request.quote, LARGEST_QUOTE),
+        ("CSR", request.csr, LARGEST_CSR),
+        ("MarbleType", request.marble_type, LONGEST_TEXT),
+        ("UUID", request.uuid, LONGEST_TEXT),
+    ):
+        if len(value) > most:
+            raise InvalidRequest(f"{name} is too long", got=len(value), expected=f"at most {most}")
+
+
+async def _receive(stream: Stream[Any, Any]) -> ActivationRequest:
+    try:
+        message = await stream.recv_message()
+    except (DecodeError, AssertionError, NotImplementedError) as error:
+        # What grpclib raises for garbage, for a message that is cut short, and for a compressed one.
+        raise GRPCError(Status.INVALID_ARGUMENT, "request cannot be read") from error
+    if message is None:
+        raise GRPCError(Status.INVALID_ARGUMENT, "request is missing")
+    return ActivationRequest(marble_type=message.MarbleType, uuid=message.UUID, csr=message.CSR, quote=message.Quote)
+
+
+def _certificate_of(stream: Stream[Any, Any]) -> bytes | None:
+    """The DER, from the transport: grpclib itself shows a parsed form, which is empty for what was not verified."""
+    return peer_certificate_der(stream.peer._transport)  # noqa: SLF001
+
+
+def _to_message(parameters: Parameters) -> marble_pb2.ActivationResp:
+    return marble_pb2.ActivationResp(
+        Parameters=marble_pb2.Parameters(Files=parameters.files, Env=parameters.env, Argv=parameters.argv)
+    )

@@ -1,0 +1,41 @@
+"""The coordinator's own evidence: quotes that bind its root certificate to its code.
+
+The platform is asked for one quote at a time, however many callers there are: a quote may take a second, and anybody
+may ask for a fresh one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from confidential_bookstore.attestation.binding import coordinator_report_data
+from confidential_bookstore.attestation.platforms import Platform
+
+
+class OwnQuote:
+    """Quotes over the root certificate. Make one with `obtain`."""
+
+    def __init__(self, platform: Platform, root_der: bytes, quote: bytes) -> None:
+        self._platform = platform
+        self._root_der = root_der
+        self._asking = asyncio.Lock()
+        self.cached = quote
+
+    @classmethod
+    async def obtain(cls, platform: Platform, root_der: bytes) -> OwnQuote:
+        """Asks for the quote that is given to everybody who has no nonce.
+
+        Raises:
+            PlatformError: there is none to be had. A coordinator without one does not start.
+        """
+        quote = await asyncio.to_thread(platform.quote, coordinator_report_data(root_der))
+        return cls(platform, root_der, quote)
+
+    async def fresh(self, nonce: bytes) -> bytes:
+        """A quote that did not exist before the nonce did.
+
+        Raises:
+            PlatformError: the platform does not answer.
+        """
+        async with self._asking:
+            return await asyncio.to_thread(self._platform.quote, coordinator_report_data(self._root_der, nonce))
