@@ -31,7 +31,7 @@ from confidential_bookstore.errors import (
 )
 from confidential_bookstore.marble.activation_key import ActivationKey, new_activation_key
 from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust, mesh_certificate, verify_coordinator
-from confidential_bookstore.marble.credentials import require_tls13
+from confidential_bookstore.marble.credentials import pinned_credentials
 from confidential_bookstore.marble.environment import MarbleSettings
 from confidential_bookstore.marble.identity import Identity
 from confidential_bookstore.secret import Secret
@@ -121,8 +121,7 @@ async def activate_once(
 async def _call(
     address: str, root_pem: bytes, server_name: str, key: ActivationKey, request: marble_pb2.ActivationReq
 ) -> marble_pb2.ActivationResp:
-    require_tls13()
-    credentials = grpc.ssl_channel_credentials(root_pem, key.private_key_pem.reveal(), key.certificate_pem)
+    credentials = pinned_credentials(root_pem, chain_pem=key.certificate_pem, key_pem=key.private_key_pem)
     options = [
         ("grpc.ssl_target_name_override", server_name),
         ("grpc.max_receive_message_length", _LARGEST_ANSWER),

@@ -1,33 +1,22 @@
 """TLS credentials for gRPC, made from an identity.
 
-Only TLS 1.3 is spoken. gRPC has no option for it: its core always offers TLS 1.2, too, with the cipher suites named
-in an environment variable. Naming one that needs a pre-shared key, which nobody has, leaves TLS 1.2 without a suite
-to agree on, and does not touch TLS 1.3, whose suites are fixed (AES-GCM and ChaCha20-Poly1305). A test checks what is
-negotiated.
+Both sides show a certificate and anchor in the Marble Root alone. gRPC has no option for the version of TLS; two
+marbles always agree on 1.3, and the server's interceptor refuses calls over anything older.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import cast
 
 import grpc
 
 from confidential_bookstore.marble.identity import Identity, LiveIdentity
-
-_CIPHER_SUITES = "GRPC_SSL_CIPHER_SUITES"
-_NEEDS_A_PRE_SHARED_KEY = "ECDHE-PSK-CHACHA20-POLY1305"
-
-
-def require_tls13() -> None:
-    """Keeps gRPC in this process from speaking TLS 1.2. Must run before its first TLS channel or server is made."""
-    os.environ[_CIPHER_SUITES] = _NEEDS_A_PRE_SHARED_KEY
+from confidential_bookstore.secret import Secret
 
 
 def server_credentials(live: LiveIdentity) -> grpc.ServerCredentials:
     """Requires a client certificate of this deployment; new handshakes use a renewed identity at once."""
-    require_tls13()
     first, offered = live.state
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
@@ -51,9 +40,11 @@ def _server_configuration(identity: Identity) -> grpc.ServerCertificateConfigura
 
 def channel_credentials(identity: Identity) -> grpc.ChannelCredentials:
     """Shows this marble's certificate and accepts only servers of the same deployment."""
-    require_tls13()
+    return pinned_credentials(identity.marble_root_pem, chain_pem=identity.chain_pem, key_pem=identity.private_key_pem)
+
+
+def pinned_credentials(root_pem: bytes, *, chain_pem: bytes, key_pem: Secret[bytes]) -> grpc.ChannelCredentials:
+    """Shows the given certificate and accepts only servers whose chain ends in `root_pem`."""
     return grpc.ssl_channel_credentials(
-        root_certificates=identity.marble_root_pem,
-        private_key=identity.private_key_pem.reveal(),
-        certificate_chain=identity.chain_pem,
+        root_certificates=root_pem, private_key=key_pem.reveal(), certificate_chain=chain_pem
     )

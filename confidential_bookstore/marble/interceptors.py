@@ -8,19 +8,23 @@ traceback is in the log only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
 import structlog
 
-from confidential_bookstore.errors import BookstoreError, ConfigurationError, PolicyDenied
-from confidential_bookstore.marble.peer import current_peer_type, peer_of, set_current_peer
+from confidential_bookstore.errors import BookstoreError, PolicyDenied
+from confidential_bookstore.marble.peer import current_peer_type, peer_of, set_current_peer, tls_version_of
 from confidential_bookstore.policy.access import AccessRules, Decision
 from confidential_bookstore.telemetry.status import Status
 
 MAXIMUM_UNARY_SECONDS = 30.0
+TLS13_ONLY = "tls-1.3-only"
+_MOST_CONNECTIONS = 4096
 
 _log = structlog.get_logger()
 
@@ -42,6 +46,7 @@ class AttestedPeerInterceptor(grpc.aio.ServerInterceptor):
         self._maximum = maximum_unary_seconds
         self._decisions: dict[tuple[str, str], Decision] = {}
         self._guarded: dict[str, Handler] = {}
+        self._modern: set[str] = set()
         self._served = status.counter("calls_total", "calls that were let in")
         self._refused = status.counter("refusals_total", "calls that were refused")
         self._failed = status.counter("errors_total", "calls that ended in an internal error")
@@ -76,6 +81,8 @@ class AttestedPeerInterceptor(grpc.aio.ServerInterceptor):
 
     def _admit(self, method: str, context: Context) -> None:
         """Raises unless the peer may call the method; then it is the current peer."""
+        if (connection := context.peer()) not in self._modern:
+            self._require_tls13(connection, context)
         peer = peer_of(context)
         key = (peer.marble_type, method)
         decision = self._decisions.get(key)
@@ -86,16 +93,26 @@ class AttestedPeerInterceptor(grpc.aio.ServerInterceptor):
             raise PolicyDenied(f"{peer.marble_type} may not call {method}", rule=decision.rule)
         self._served.value += 1
 
+    def _require_tls13(self, connection: str, context: Context) -> None:
+        """Asked once per connection, because reading the version costs more than all the rest."""
+        if (version := tls_version_of(context)) != "TLSv1.3":
+            raise PolicyDenied(f"the connection speaks {version or 'no TLS'}", rule=TLS13_ONLY)
+        if len(self._modern) >= _MOST_CONNECTIONS:
+            self._modern.clear()
+        self._modern.add(connection)
+
     def _unary(self, method: str, behavior: Any) -> Unary:
         if not inspect.iscoroutinefunction(behavior):
-            raise ConfigurationError("a servicer method must be async", got=method)
-        maximum = self._maximum
+            return _unimplemented
+        return self._coroutine(method, behavior, self._maximum)
+
+    def _coroutine(self, method: str, behavior: Unary, maximum: float) -> Unary:
 
         async def guarded(request: Any, context: Context) -> Any:
             try:
                 self._admit(method, context)
                 remaining = context.time_remaining()
-                if remaining is not None and remaining <= maximum:  # gRPC itself ends the call at its deadline
+                if (math.inf if remaining is None else remaining) <= maximum:  # gRPC ends the call at its deadline
                     return await behavior(request, context)
                 async with asyncio.timeout(maximum):
                     return await behavior(request, context)
@@ -106,15 +123,18 @@ class AttestedPeerInterceptor(grpc.aio.ServerInterceptor):
 
         return guarded
 
-    def _streaming(self, method: str, behavior: Any) -> Streaming:
+    def _streaming(self, method: str, behavior: Any) -> Streaming | Unary:
+        if inspect.iscoroutinefunction(behavior):  # writes its answers to the context
+            return self._coroutine(method, behavior, math.inf)
         if not inspect.isasyncgenfunction(behavior):
-            raise ConfigurationError("a servicer method with a streamed answer must be an async generator", got=method)
+            return _unimplemented
 
         async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
                 self._admit(method, context)
-                async for response in behavior(request, context):
-                    yield response
+                async with contextlib.aclosing(behavior(request, context)) as responses:
+                    async for response in responses:
+                        yield response
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001  # the edge: whatever happened becomes a status
@@ -134,6 +154,20 @@ class AttestedPeerInterceptor(grpc.aio.ServerInterceptor):
             self._failed.add()
             _log.error("call.failed", method=method, exc_info=error)
         await context.abort(code, details)
+
+
+async def _unimplemented(_request: Any, context: Context) -> None:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this service has no such method")
+
+
+def behavior_of(handler: Handler) -> Any:
+    """The servicer's method in a handler."""
+    return handler.unary_unary or handler.stream_unary or handler.unary_stream or handler.stream_stream
+
+
+def is_served(handler: Handler) -> bool:
+    """Whether a handler is asynchronous, as it must be. A method that a servicer leaves out is not, either."""
+    return bool(inspect.iscoroutinefunction(behavior := behavior_of(handler)) or inspect.isasyncgenfunction(behavior))
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:

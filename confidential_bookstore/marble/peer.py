@@ -67,6 +67,12 @@ def set_current_peer(peer: Peer) -> None:
     _current.set(peer)
 
 
+def tls_version_of(context: Any) -> str:
+    """The version of TLS that the call's connection speaks, for example `TLSv1.3`; empty if it speaks none."""
+    versions = context.auth_context().get("ssl_tls_version") or [b""]
+    return str(versions[0].decode("ascii", "replace"))
+
+
 def peer_of(context: Any) -> Peer:
     """Reads the peer of a servicer context.
 

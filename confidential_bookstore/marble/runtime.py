@@ -270,11 +270,11 @@ def _collateral(settings: MarbleSettings) -> CollateralSource:
 
 
 def _coordinator_package(measured: MeasuredConfig, platform: Platform) -> Package:
-    """The measured coordinator requirement, of this marble's own signer."""
+    """The measured coordinator requirement, of this marble's own signer unless it names another."""
     wanted = measured.config.coordinator
     if wanted is None:
         raise ConfigurationError("enclave.json names no coordinator", hint='add "coordinator": {"productID": ..., ...}')
-    signer = parse_quote(platform.quote(bytes(64))).mr_signer
+    signer = wanted.signer_id or parse_quote(platform.quote(bytes(64))).mr_signer
     if not signer:
         raise ConfigurationError(f"platform {platform.name} has no signer to know the coordinator by")
     return Package(signer_id=signer, product_id=wanted.product_id, security_version=wanted.security_version)

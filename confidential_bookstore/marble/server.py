@@ -18,7 +18,12 @@ from grpc_reflection.v1alpha import reflection
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.marble.credentials import server_credentials
 from confidential_bookstore.marble.identity import LiveIdentity
-from confidential_bookstore.marble.interceptors import MAXIMUM_UNARY_SECONDS, AttestedPeerInterceptor
+from confidential_bookstore.marble.interceptors import (
+    MAXIMUM_UNARY_SECONDS,
+    AttestedPeerInterceptor,
+    behavior_of,
+    is_served,
+)
 from confidential_bookstore.policy.access import AccessRules
 from confidential_bookstore.telemetry.status import Status
 
@@ -66,7 +71,7 @@ class MarbleServer:
         self._address = address
         self._server = grpc.aio.server(
             interceptors=[AttestedPeerInterceptor(rules, status, maximum_unary_seconds=maximum_unary_seconds)],
-            options=_options(live.current.lifetime),
+            options=_options(live.current.lifetime, maximum_unary_seconds),
             maximum_concurrent_rpcs=MAXIMUM_CONCURRENT_CALLS,
         )
         recorder = _ServiceNames(self._server)
@@ -127,12 +132,21 @@ class _ServiceNames:
         self._server.add_generic_rpc_handlers(handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        for name, handler in handlers.items():
+            if not is_served(handler) and not _left_out(handler):
+                raise ConfigurationError("a servicer method must be async", got=f"{service}/{name}")
         self._server.add_registered_method_handlers(service, handlers)
 
 
-def _options(lifetime: float) -> list[tuple[str, int]]:
-    """A connection ends within a third of a certificate's life: none long outlives its peer's certificate."""
+def _left_out(handler: Any) -> bool:
+    """Whether a method is the one of the generated base class, which answers UNIMPLEMENTED."""
+    return str(behavior_of(handler).__module__).endswith("_pb2_grpc")
+
+
+def _options(lifetime: float, longest_call: float) -> list[tuple[str, int]]:
+    """A connection ends early in a certificate's life: none long outlives its peer's. Unary calls are never cut."""
     age = int(min(LONGEST_CONNECTION_SECONDS, lifetime / 6) * 1000)
+    grace = max(age, int(longest_call * 1000))
     return [
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", MAXIMUM_MESSAGE_BYTES),
@@ -140,7 +154,7 @@ def _options(lifetime: float) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", MAXIMUM_CONCURRENT_CALLS),
         ("grpc.max_metadata_size", 16 * 1024),
         ("grpc.max_connection_age_ms", age),
-        ("grpc.max_connection_age_grace_ms", age),
+        ("grpc.max_connection_age_grace_ms", grace),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
