@@ -58,7 +58,7 @@ class StatusPage:
                 "cannot listen on the status address", got=f"{host}:{port}", hint=str(error.strerror)
             ) from error
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="status-page", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="status-page", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
