@@ -19,6 +19,7 @@ import dcap_qvl
 from cryptography import x509
 
 from confidential_bookstore.attestation.quote import Quote
+from confidential_bookstore.attestation.roots import MALFORMED
 from confidential_bookstore.errors import CollateralUnavailable
 
 _LONG_AGO = dt.datetime.fromtimestamp(0, dt.UTC)
@@ -116,7 +117,8 @@ class CachedCollateral:
         if fetch is None:
             fetch = self._fetches[key] = asyncio.create_task(self._ask_source(key, quote))
             fetch.add_done_callback(lambda done: self._finish(key, done))
-        return await asyncio.shield(fetch)  # whoever is cancelled must not take the others' answer away
+        await asyncio.wait([fetch])  # and not `await fetch`: whoever is cancelled must not cancel it for the others
+        return fetch.result()
 
     async def _ask_source(self, key: tuple[str, str, str], quote: Quote) -> _Held:
         collateral = await self._source.collateral_for(quote)
@@ -148,7 +150,7 @@ def expiry(collateral: dcap_qvl.QuoteCollateralV3) -> float:
         for crl in (collateral.root_ca_crl, collateral.pck_crl):
             ends.append(x509.load_der_x509_crl(crl).next_update_utc or _LONG_AGO)
         return min(ends).timestamp()
-    except (ValueError, KeyError, TypeError) as error:
+    except (*MALFORMED, KeyError) as error:
         raise CollateralUnavailable("collateral is malformed", got=repr(error)) from error
 
 

@@ -20,10 +20,9 @@ from typing import Literal, NamedTuple
 
 import dcap_qvl
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from confidential_bookstore.attestation.roots import root_key_id
+from confidential_bookstore.attestation.roots import MALFORMED, root_key_id
 from confidential_bookstore.errors import EmptyQuote, MalformedQuote, TrailingBytes, UnsupportedQuote
 
 Tee = Literal["SGX", "TDX"]
@@ -168,7 +167,7 @@ def _read_chain(chain_pem: bytes) -> _Chain:
         issuer = certificates[0].issuer.rfc4514_string()
         last = certificates[-1]
         root_key = last.public_key() if last.issuer == last.subject else None
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except MALFORMED as error:
         raise MalformedQuote("PCK certificate chain of the quote cannot be read", got=str(error)) from error
     root = root_key_id(root_key) if isinstance(root_key, ec.EllipticCurvePublicKey) else ""
     for ca in _CAS:

@@ -16,6 +16,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from confidential_bookstore.attestation.claims import INTEL_ROOT_KEY_ID
 from confidential_bookstore.errors import ConfigurationError
 
+# What cryptography raises for certificates and CRLs that are malformed in one way or another.
+MALFORMED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+_HINT = "pin the root itself, not a certificate below it"
+
 
 @dataclass(frozen=True, slots=True)
 class TrustRoot:
@@ -47,15 +58,11 @@ class TrustRoot:
         certificate = _only_certificate(pem)
         key = _p256_key(certificate)
         if not _is_ca(certificate):
-            raise ConfigurationError("trust root is not a CA certificate", got=certificate.subject.rfc4514_string())
+            raise ConfigurationError("trust root is not a CA certificate", hint=_HINT)
         try:
             certificate.verify_directly_issued_by(certificate)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
-            raise ConfigurationError(
-                "trust root is not self-signed",
-                got=f"issuer {certificate.issuer.rfc4514_string()}",
-                expected=certificate.subject.rfc4514_string(),
-            ) from error
+        except (*MALFORMED, InvalidSignature) as error:
+            raise ConfigurationError("trust root is not self-signed", hint=_HINT) from error
         return cls(certificate.public_bytes(Encoding.DER), root_key_id(key))
 
 
@@ -67,7 +74,7 @@ def root_key_id(key: ec.EllipticCurvePublicKey) -> str:
 def _only_certificate(pem: bytes) -> x509.Certificate:
     try:
         certificates = x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except MALFORMED as error:
         raise ConfigurationError("trust root is not a PEM certificate", got=str(error)) from error
     if len(certificates) != 1:
         raise ConfigurationError("trust root must be pinned alone", got=f"{len(certificates)} certificates", expected=1)
@@ -77,7 +84,7 @@ def _only_certificate(pem: bytes) -> x509.Certificate:
 def _p256_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
     try:
         key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except MALFORMED as error:
         raise ConfigurationError("trust root has an unreadable key", got=str(error), expected="P-256") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         kind = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else type(key).__name__
@@ -88,5 +95,5 @@ def _p256_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
 def _is_ca(certificate: x509.Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (ValueError, x509.ExtensionNotFound):
+    except (*MALFORMED, x509.ExtensionNotFound):
         return False

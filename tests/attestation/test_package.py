@@ -142,6 +142,9 @@ def test_advisories():
     assert (mismatch.rule, mismatch.got) == ("advisory", "INTEL-SA-00289")
     dataclasses.replace(package, accepted_advisories=("intel-sa-00615", "Intel-SA-00289")).check(hardening)
     package.check(dataclasses.replace(hardening, advisories=()))
+    dataclasses.replace(package, accepted_advisories=("INTEL-SA-00615",)).check(
+        dataclasses.replace(hardening, advisories=("Intel-sa-00615",))
+    )
     other = dataclasses.replace(package, accepted_tcb_statuses=("OutOfDate",))
     other.check(dataclasses.replace(hardening, tcb_status="OutOfDate"))
 

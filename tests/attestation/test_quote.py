@@ -1,4 +1,5 @@
 import base64
+import re
 import struct
 
 import pytest
@@ -135,6 +136,19 @@ def test_a_chain_that_begins_with_the_root_is_malformed(sgx):
     raw = swapped + b"\n" * (len(sgx.raw) - len(swapped))
     with pytest.raises(MalformedQuote, match="PCK certificate chain"):
         parse_quote(raw)
+
+
+@pytest.mark.parametrize("name", ["sgx", "tdx"])
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_a_certificate_broken_anywhere(request, name):
+    """Libraries raise all sorts of errors for broken certificates; a quote with one is refused or read, never more."""
+    raw = request.getfixturevalue(name).raw
+    for match in re.finditer(rb"-----BEGIN CERTIFICATE-----\n(.+?)-----END", raw, re.DOTALL):
+        der = base64.b64decode(match[1])
+        for index in range(len(der)):
+            broken = base64.b64encode(der[:index] + bytes([der[index] ^ 0x11]) + der[index + 1 :])
+            lines = b"".join(broken[i : i + 64] + b"\n" for i in range(0, len(broken), 64))
+            parse_or_refuse(raw[: match.start(1)] + lines + raw[match.end(1) :])
 
 
 @given(cut=st.integers(min_value=1, max_value=4733))

@@ -1,3 +1,4 @@
+import base64
 import datetime as dt
 
 import pytest
@@ -95,3 +96,20 @@ def test_the_root_signs_itself(key):
 def test_the_root_has_a_p256_key(make):
     with pytest.raises(ConfigurationError, match="wrong kind of key"):
         TrustRoot.from_pem(pem(make()))
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@pytest.mark.parametrize("mask", [0x01, 0x10, 0x1F, 0x80])
+def test_a_root_broken_anywhere_is_refused_or_still_intels_key(sgx, mask):
+    intel = x509.load_pem_x509_certificate(sgx.raw[sgx.raw.rindex(b"-----BEGIN CERTIFICATE-----") :].rstrip(b"\0"))
+    der = intel.public_bytes(Encoding.DER)
+    refused = 0
+    for index in range(len(der)):
+        broken = base64.encodebytes(der[:index] + bytes([der[index] ^ mask]) + der[index + 1 :])
+        try:
+            root = TrustRoot.from_pem(b"-----BEGIN CERTIFICATE-----\n" + broken + b"-----END CERTIFICATE-----\n")
+        except ConfigurationError:
+            refused += 1
+        else:
+            assert root.key_id == INTEL_ROOT_KEY_ID
+    assert refused >= len(der) - 1  # one bit of padding after the signature is nobody's

@@ -96,6 +96,13 @@ def with_parts(collateral, **others):
     return dcap_qvl.QuoteCollateralV3(**fields)
 
 
+def without_root(platform):
+    """The same platform, with a chain that stops below its root."""
+    chain = platform.quoting_enclave.pck_chain_pem.replace(platform.root_pem, b"")
+    enclave = dataclasses.replace(platform.quoting_enclave, pck_chain_pem=chain)
+    return dataclasses.replace(platform, quoting_enclave=enclave)
+
+
 def test_sgx_quote_is_accepted_under_its_own_root(any_platform):
     claims = verify(any_platform, any_platform.quote_sgx(ENCLAVE, DATA), any_platform.collateral(now=NOW))
     assert claims.simulated
@@ -154,15 +161,19 @@ def test_the_pinned_root_at_the_end_of_a_foreign_chain_is_of_no_use(platform, st
 
 
 def test_a_chain_without_its_root_is_verified_under_the_pinned_one(platform, stranger):
-    shorter = dataclasses.replace(
-        platform.quoting_enclave,
-        pck_chain_pem=platform.quoting_enclave.pck_chain_pem.replace(platform.root_pem, b""),
-    )
-    quote = dataclasses.replace(platform, quoting_enclave=shorter).quote_sgx(ENCLAVE, DATA)
+    quote = without_root(platform).quote_sgx(ENCLAVE, DATA)
     assert parse_quote(quote).root_key_id == ""
     assert verify(platform, quote, platform.collateral(now=NOW)).simulated
     with pytest.raises(UntrustedRoot):
         verify(stranger, quote, stranger.collateral(now=NOW))
+
+
+def test_the_root_that_verified_is_compared_with_the_pinned_key(platform):
+    """A trust root whose key id is not its certificate's, and a quote that does not show its root."""
+    root = dataclasses.replace(TrustRoot.from_pem(platform.root_pem), key_id=TrustRoot.intel().key_id)
+    quote = without_root(platform).quote_sgx(ENCLAVE, DATA)
+    with pytest.raises(UntrustedRoot):
+        verify(platform, quote, platform.collateral(now=NOW), root=root)
 
 
 def test_the_attestation_key_of_another_machine_is_refused(platform, stranger):
