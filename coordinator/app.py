@@ -134,6 +134,8 @@ class Coordinator:
         sealed = await asyncio.to_thread(SealedState.on, self._platform, settings.seal_directory)
         live = LiveDeployment(await asyncio.to_thread(load_or_begin, sealed, self._new_authority), sealed)
         stack.push_async_callback(live.settle)
+        servers: list[Listener | HttpServer] = []
+        stack.push_async_callback(_stop, servers)
         authority = live.current.authority
         quote = await OwnQuote.obtain(self._platform, authority.root.public_bytes(Encoding.DER))
         events, counters = EventLog(self._clock), ActivationCounters()
@@ -157,7 +159,7 @@ class Coordinator:
             ),
             limits=self._mesh_limits,
         )
-        stack.push_async_callback(mesh.stop, GRACE)
+        servers.append(mesh)
         client = await open_http_server(
             settings.client_address,
             ClientApi(live, quote, self._clock).answer,
@@ -170,8 +172,10 @@ class Coordinator:
             limits=self._client_limits,
             largest_body=LARGEST_BODY,
         )
-        stack.push_async_callback(client.stop, GRACE)
-        status = await self._open_monitoring(Monitoring(live=live, events=events, counters=counters), stack)
+        servers.append(client)
+        status = await self._open_monitoring(Monitoring(live=live, events=events, counters=counters))
+        if status is not None:
+            servers.append(status)
         log.info(
             "coordinator is serving",
             state=live.current.state.phase.name,
@@ -183,13 +187,11 @@ class Coordinator:
         )
         return _Running(live, mesh, client, status)
 
-    async def _open_monitoring(self, pages: Monitoring, stack: contextlib.AsyncExitStack) -> HttpServer | None:
+    async def _open_monitoring(self, pages: Monitoring) -> HttpServer | None:
         address = self._settings.status_address
         if address is None:
             return None
-        status = await open_http_server(address, pages.answer, context=None, limits=MONITORING_LIMITS, largest_body=0)
-        stack.push_async_callback(status.stop, GRACE)
-        return status
+        return await open_http_server(address, pages.answer, context=None, limits=MONITORING_LIMITS, largest_body=1)
 
     def _new_authority(self) -> Authority:
         settings = self._settings
@@ -199,6 +201,11 @@ class Coordinator:
         if self._running is None:
             raise RuntimeError("the coordinator is not running")
         return self._running
+
+
+async def _stop(servers: list[Listener | HttpServer]) -> None:
+    """All at the same time."""
+    await asyncio.gather(*(server.stop(GRACE) for server in servers))
 
 
 def make_verifier(settings: CoordinatorSettings, measured: MeasuredConfig) -> Verifier:

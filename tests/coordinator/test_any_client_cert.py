@@ -8,7 +8,7 @@ import ssl
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from independent_marble import IndependentMarble
-from tcp import closed_by_peer, connected
+from raw_connection import closed_by_peer, connected
 
 from coordinator.tls import AnyClientCertContext, ClientCertificate, peer_certificate_der
 

@@ -12,7 +12,7 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 from grpclib.server import Server
 from independent_marble import ActivationReq, ActivationResp, IndependentMarble
-from tcp import closed_by_peer, connected
+from raw_connection import closed_by_peer, connected
 
 from confidential_bookstore.errors import ConfigurationError
 from coordinator.listener import GuardedConnection, Limits, _grpc_protocol, grpc_inside, open_listener
