@@ -76,7 +76,6 @@ def check_request(manifest: Manifest, request: ActivationRequest, activations: M
     if marble is None:
         raise ActivationDenied(
             "unknown marble type requested",
-            got=ascii(request.marble_type[:80]),
             hint="EDG_MARBLE_TYPE is one of the names in the manifest's Marbles",
         )
     if 0 < marble.max_activations <= activations.get(marble.name, 0):

@@ -280,7 +280,8 @@ class TestTemplates:
             "{{ pem .Secrets.tls.Cert }}{{ pem .Secrets.tls.Private }}{{ pem .Secrets.tls.Public }}",
             "{{ hex .Secrets.key }}{{ base64 .Secrets.key.Private }}{{ hex .Secrets.tls }}{{ hex .Secrets.note }}",
             "{{ pem .Secrets.upload.Cert }}{{ .Previous.Secrets.key | hex }}",
-            "{{ pem .MarbleRun.RootCA.Cert }}{{ pem .MarbleRun.MarbleCert.Private }}{{ hex .MarbleRun.MarbleCert.Public }}",
+            "{{ pem .MarbleRun.RootCA.Cert }}{{ hex .MarbleRun.MarbleCert.Public }}",
+            "{{ pem .MarbleRun.MarbleCert.Cert }}{{ pem .MarbleRun.MarbleCert.Private }}",
             "{{ pem .MarbleRun.CoordinatorRoot.Cert }}{{ js (pem .MarbleRun.CoordinatorIntermediate.Cert) }}",
         ],
     )

@@ -124,7 +124,7 @@ class Lexer:
                 continue
             match = _TOKEN.match(self._text, offset)
             if match is None or match.lastgroup is None:
-                if self._text[offset] in "\"`":
+                if self._text[offset] in ('"', "`"):
                     raise self.position(offset).error("string has no end")
                 raise self._unexpected(offset)
             if match.lastgroup in ("field", "word") and self._text[match.end() : match.end() + 1] not in _AFTER_A_WORD:
