@@ -25,7 +25,8 @@ from confidential_bookstore.errors import ActivationDenied, InvalidRequest, Stat
 from confidential_bookstore.secret import Secret
 from coordinator.authority import Authority, IssuedCertificate, RandomBytes
 from coordinator.manifest import FileSpec, Manifest, MarbleSpec
-from coordinator.manifest.template import Namespace, Template, TemplateKind, template_data
+from coordinator.manifest.fields import join_path
+from coordinator.manifest.template import Namespace, TemplateKind, template_data
 from coordinator.secret_value import SecretType, SecretValue
 from coordinator.secrets import generate_unique
 
@@ -167,7 +168,7 @@ def build_parameters(
         else:
             raise StateError(f'secret "{name}" has no value yet', hint="upload it, then start the marble again")
     data = template_data(secrets, _predefined(authority, issued))
-    place = f"Marbles.{marble_type}.Parameters"
+    place = f"{join_path('Marbles', marble_type)}.Parameters"
     env = _render(marble.parameters.env, data, TemplateKind.ENV, place)
     return Parameters(
         files=_render(marble.parameters.files, data, TemplateKind.FILE, place),
@@ -180,9 +181,9 @@ def _render(specs: Mapping[str, FileSpec], data: Namespace, kind: TemplateKind, 
     rendered = {}
     for key, spec in specs.items():
         try:
-            rendered[key] = spec.content.render(data, kind) if isinstance(spec.content, Template) else spec.content
+            rendered[key] = spec.render(data, kind)
         except TemplateError as error:
-            raise error.at(f"{place}.{kind.value}.{key}") from None
+            raise error.at(join_path(f"{place}.{kind.value}", key)) from None
     return rendered
 
 

@@ -5,18 +5,19 @@ A placeholder has the shape of its secret (a symmetric key has no certificate) a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from confidential_bookstore.errors import ManifestError, TemplateError
 from confidential_bookstore.secret import Secret
 from coordinator.manifest.fields import join_path
-from coordinator.manifest.marbles import FileSpec, MarbleSpec
+from coordinator.manifest.marbles import MarbleSpec, ParametersSpec
 from coordinator.manifest.secrets import SecretSpec
-from coordinator.manifest.template import Namespace, Template, TemplateKind, template_data
+from coordinator.manifest.template import Namespace, TemplateKind, template_data
 from coordinator.secret_value import SecretType, SecretValue
 
 # A marble receives its parameters in one gRPC message of at most 4 MiB, certificates and keys included.
 MAX_PARAMETERS_SIZE = 4 * 1024 * 1024 - 64 * 1024
+MAX_TOTAL_SIZE = 64 * 1024 * 1024  # bounds what the check of a small, hostile manifest costs
 
 _DER = b"0" * 1024
 _PLAIN = b"0" * 32
@@ -27,31 +28,37 @@ def check_templates(marbles: Mapping[str, MarbleSpec], secrets: Mapping[str, Sec
 
     Raises:
         TemplateError: one of them cannot be rendered; the message names its path.
-        ManifestError: the parameters of a marble are too large.
+        ManifestError: the parameters of a marble, or of all of them, are too large.
     """
     data = template_data({name: _placeholder(spec) for name, spec in secrets.items()}, _marblerun())
+    total = 0
     for name, marble in marbles.items():
         path = f"{join_path('Marbles', name)}.Parameters"
-        size = _render_all(marble.parameters.files, data, TemplateKind.FILE, path)
-        size += _render_all(marble.parameters.env, data, TemplateKind.ENV, path)
-        size += sum(len(argument.encode()) for argument in marble.parameters.argv)
-        if size > MAX_PARAMETERS_SIZE:
-            raise ManifestError(
-                f"{path}: parameters are larger than a gRPC message",
-                got=size,
-                expected=f"at most {MAX_PARAMETERS_SIZE}",
-            )
+        size = 0
+        for part in _sizes(marble.parameters, data, path):
+            size += part
+            if size > MAX_PARAMETERS_SIZE:
+                raise ManifestError(
+                    f"{path}: parameters are larger than a gRPC message",
+                    got=f"at least {size} bytes",
+                    expected=f"at most {MAX_PARAMETERS_SIZE}",
+                )
+        total += size
+        if total > MAX_TOTAL_SIZE:
+            raise ManifestError("parameters of all marbles are too large", expected=f"at most {MAX_TOTAL_SIZE} bytes")
 
 
-def _render_all(specs: Mapping[str, FileSpec], data: Namespace, kind: TemplateKind, path: str) -> int:
-    size = 0
-    for key, spec in specs.items():
-        try:
-            content = spec.content.render(data, kind) if isinstance(spec.content, Template) else spec.content
-        except TemplateError as error:
-            raise error.at(join_path(f"{path}.{kind.value}", key)) from None
-        size += len(key.encode()) + len(content)
-    return size
+def _sizes(parameters: ParametersSpec, data: Namespace, path: str) -> Iterator[int]:
+    """The sizes of what a marble is sent, one by one, so that the caller can stop."""
+    for kind, specs in ((TemplateKind.FILE, parameters.files), (TemplateKind.ENV, parameters.env)):
+        for key, spec in specs.items():
+            try:
+                content = spec.render(data, kind)
+            except TemplateError as error:
+                raise error.at(join_path(f"{path}.{kind.value}", key)) from None
+            yield len(key.encode()) + len(content)
+    for argument in parameters.argv:
+        yield len(argument.encode())
 
 
 def _placeholder(spec: SecretSpec) -> SecretValue:

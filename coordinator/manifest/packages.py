@@ -33,8 +33,8 @@ _FIELDS = (
     "AcceptedAdvisories",
 )
 _HEX = re.compile(r"[0-9a-f]*")
-_UNIQUE_ID_SIZES = (32, 48)  # MRENCLAVE, MRTD
-_SIGNER_ID_SIZES = (32,)  # MRSIGNER
+_MRENCLAVE_SIZE = _MRSIGNER_SIZE = 32
+_MRTD_SIZE = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +63,6 @@ class PackageSpec:
         )
 
     @property
-    def is_complete(self) -> bool:
-        """Whether it identifies code: by UniqueID, or by SignerID, ProductID and SecurityVersion."""
-        return bool(self.unique_id) or not self.missing_signer_fields
-
-    @property
     def missing_signer_fields(self) -> tuple[str, ...]:
         """What is missing to identify code by its signer."""
         given = {
@@ -88,8 +83,8 @@ def read_package(name: str, node: Node) -> PackageSpec:
     package = PackageSpec(
         name=name,
         debug=fields.boolean("Debug"),
-        unique_id=_read_id(fields, "UniqueID", _UNIQUE_ID_SIZES),
-        signer_id=_read_id(fields, "SignerID", _SIGNER_ID_SIZES),
+        unique_id=_read_id(fields, "UniqueID", (_MRENCLAVE_SIZE, _MRTD_SIZE)),
+        signer_id=_read_id(fields, "SignerID", (_MRSIGNER_SIZE,)),
         product_id=fields.optional_integer("ProductID"),
         security_version=fields.optional_integer("SecurityVersion"),
         accepted_tcb_statuses=_read_tcb_statuses(fields),
@@ -100,7 +95,7 @@ def read_package(name: str, node: Node) -> PackageSpec:
             "UniqueID stands together with SignerID, ProductID or SecurityVersion",
             hint="UniqueID alone identifies code; leave out one or the other",
         )
-    if not package.debug and not package.is_complete:
+    if not package.debug and package.to_package().underspecified:
         raise node.error(
             "package does not identify any code",
             got=f"no UniqueID, no {', no '.join(package.missing_signer_fields)}",
@@ -114,8 +109,10 @@ def package_warnings(package: PackageSpec, path: str) -> list[str]:
     warnings = []
     if package.debug:
         warnings.append(f"{path}: debug package: no quote of a debug enclave is accepted, so its marbles cannot start")
-    if not package.is_complete:
+    if package.to_package().underspecified:
         warnings.append(f"{path}: package does not identify any code")
+    if len(package.unique_id) == 2 * _MRTD_SIZE:
+        warnings.append(f"{path}: the UniqueID of a trust domain names its firmware, not the software that it starts")
     return warnings
 
 

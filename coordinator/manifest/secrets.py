@@ -80,7 +80,11 @@ def read_secret(name: str, node: Node) -> SecretSpec:
 
 def secret_warnings(spec: SecretSpec, path: str) -> list[str]:
     """What is allowed in a secret, but deserves a word."""
-    if spec.type.is_certificate and not spec.user_defined and spec.certificate.is_ca:
+    if spec.user_defined:
+        if spec.valid_for or spec.certificate != CertificateTemplate():
+            return [f"{path}: Cert and ValidFor have no effect on a certificate that is uploaded"]
+        return []
+    if spec.certificate.is_ca:
         return [f"{path}: certificate is a CA below the marble root: its holder can issue certificates for any marble"]
     return []
 

@@ -85,6 +85,10 @@ class TestPackages:
         (warning,) = manifest.warnings
         assert warning.startswith("Packages.shop: debug package")
 
+    def test_firmware_alone_is_accepted_with_a_warning(self):
+        (warning,) = load(Packages={"shop": {"UniqueID": "ab" * 48}}).warnings
+        assert warning.startswith("Packages.shop: the UniqueID of a trust domain names its firmware")
+
     def test_an_incomplete_debug_package_is_accepted_with_a_second_warning(self):
         manifest = load(Packages={"shop": {"Debug": True}})
         assert [warning.split(": ")[1] for warning in manifest.warnings] == [
@@ -198,6 +202,12 @@ class TestMarbles:
         )
         assert message.startswith("Marbles.a.Parameters: parameters are larger than a gRPC message")
 
+    def test_checking_a_small_manifest_costs_little(self):
+        bomb = "{{ `" + "\\" * 100 + "`" + " | js" * 15 + " }}"  # 100 backslashes become three million
+        marble = {"Package": "shop", "Parameters": {"Env": {"X": bomb}}}
+        message = refusal(Marbles={f"m{number}": marble for number in range(1000)})
+        assert message.startswith("parameters of all marbles are too large")
+
 
 def refused_parameters(**parameters) -> str:
     return refusal(Marbles={"frontend": {"Package": "shop", "Parameters": parameters}})
@@ -261,7 +271,13 @@ class TestSecrets:
         secret = {"Type": "cert-ecdsa", "Size": 256, "Cert": {"IsCA": True}}
         (warning,) = load(Secrets={"s": secret}).warnings
         assert warning.startswith("Secrets.s: certificate is a CA")
-        assert load(Secrets={"s": secret | {"UserDefined": True}}).warnings == ()
+
+    @pytest.mark.parametrize("field", [{"Cert": {"IsCA": True}}, {"ValidFor": 3}])
+    def test_what_has_no_effect_on_an_upload_is_accepted_with_a_warning(self, field):
+        secret = {"Type": "cert-ed25519", "UserDefined": True}
+        assert load(Secrets={"s": secret}).warnings == ()
+        (warning,) = load(Secrets={"s": secret | field}).warnings
+        assert warning.startswith("Secrets.s: Cert and ValidFor have no effect")
 
 
 class TestTemplates:
