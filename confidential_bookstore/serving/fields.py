@@ -69,5 +69,6 @@ def checked_page(page_size: int, page_token: str) -> tuple[int, str]:
 
 
 def shown(value: str) -> str:
-    """At most 40 characters of an untrusted text, in quotes and escaped."""
-    return ascii(value[:40]) + ("..." if len(value) > 40 else "")
+    """An untrusted text in quotes, escaped, and cut to about 60 characters."""
+    escaped = ascii(value[:60])
+    return escaped if len(value) <= 60 and len(escaped) <= 62 else f"{escaped[:60]}..."

@@ -128,5 +128,5 @@ def decode(data: bytes) -> Record:
                 return Reset()
             case kind:
                 raise SealedStateError("the journal holds an unknown kind of record", got=repr(kind))
-    except (ValueError, KeyError, TypeError, json_format.ParseError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, json_format.ParseError) as error:
         raise SealedStateError("the journal holds a malformed record", got=type(error).__name__) from error

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
-from sqlcipher3 import dbapi2
+from sqlcipher3 import dbapi2 as _untyped
 
 from confidential_bookstore.errors import SealedStateError, StoreUnavailable
 from confidential_bookstore.secret import Secret
+
+dbapi2: Any = _untyped  # a compiled module without type stubs
 
 _BUSY_SECONDS = 10.0
 
@@ -39,7 +42,7 @@ def open_engine(path: Path, key: Secret[bytes]) -> Engine:
         key: 32 bytes, used as they are: it is random already, so no password stretching.
     """
 
-    def connect() -> dbapi2.Connection:
+    def connect() -> Any:
         # isolation_level None: the driver begins no transaction of its own accord, `_begin` does.
         connection = dbapi2.connect(str(path), timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         connection.execute(f"PRAGMA key = \"x'{key.reveal().hex()}'\"")
@@ -79,7 +82,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     except OperationalError as error:
         raise StoreUnavailable(f"the store cannot be used: {error.orig}") from error
     except DBAPIError as error:
-        if isinstance(error.orig, dbapi2.DatabaseError) and type(error.orig) is dbapi2.DatabaseError:
+        if type(error.orig) is dbapi2.DatabaseError:  # itself, no subclass: "not a database", "malformed"
             raise SealedStateError(
                 f"the store cannot be read with this key: {error.orig}",
                 hint="CBS_STORE_KEY is another one than the store was made with, or the file was changed",

@@ -42,7 +42,8 @@ def greet(address: str, chain_pem: bytes | None = None, key_pem: Secret[bytes] |
             context.wrap_socket(connection) as tls,
         ):
             der = tls.getpeercert(binary_form=True)
-            last_words = _listen(tls)
+            shown = "client certificate not accepted" if chain_pem else "client certificate required"
+            last_words = _listen(tls, otherwise=f"connection closed after the handshake: {shown}")
     except (OSError, ConfigurationError) as error:
         raise Refused(_words(error)) from error
     if der is None:
@@ -51,10 +52,11 @@ def greet(address: str, chain_pem: bytes | None = None, key_pem: Secret[bytes] |
     return Greeting(ssl.DER_cert_to_PEM_cert(der).encode(), _name_in(certificate), last_words)
 
 
-def _listen(tls: ssl.SSLSocket) -> str:
+def _listen(tls: ssl.SSLSocket, *, otherwise: str) -> str:
+    """The alert of the victim; `otherwise` if it hangs up without one, as gRPC's servers do; "" if it stays."""
     tls.settimeout(_ALERT_SECONDS)
     try:
-        return "" if tls.recv(1) else "connection closed"
+        return "" if tls.recv(1) else otherwise
     except TimeoutError:
         return ""
     except OSError as error:
