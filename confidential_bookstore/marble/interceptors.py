@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import inspect
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
 import structlog
 
-from confidential_bookstore.errors import BookstoreError, PolicyDenied
+from confidential_bookstore.errors import BookstoreError, ConfigurationError, PolicyDenied
 from confidential_bookstore.marble.peer import current_peer_type, peer_of, set_current_peer, tls_version_of
 from confidential_bookstore.policy.access import AccessRules, Decision
 from confidential_bookstore.telemetry.status import Status
@@ -32,11 +32,15 @@ _log = structlog.get_logger()
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Unary: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
-Streaming: TypeAlias = Callable[[Any, Context], AsyncIterator[Any]]
+Streaming: TypeAlias = Callable[[Any, Context], AsyncGenerator[Any, None]]
 
 
-class AttestedPeerInterceptor(grpc.aio.ServerInterceptor):
-    """Lets in who may call, and maps errors. The wrapped handler of a method is made once."""
+class CallGuard:
+    """Wraps the handlers of a service, so that only who may call gets through, and errors become statuses.
+
+    Done once, when a service is registered: gRPC's own server interceptors run for every call, which costs a tenth of
+    its rate.
+    """
 
     def __init__(
         self, rules: AccessRules, status: Status, *, maximum_unary_seconds: float = MAXIMUM_UNARY_SECONDS
@@ -45,39 +49,33 @@ class AttestedPeerInterceptor(grpc.aio.ServerInterceptor):
         self._status = status
         self._maximum = maximum_unary_seconds
         self._decisions: dict[tuple[str, str], Decision] = {}
-        self._guarded: dict[str, Handler] = {}
         self._modern: set[str] = set()
         self._served = status.counter("calls_total", "calls that were let in")
         self._refused = status.counter("refusals_total", "calls that were refused")
         self._failed = status.counter("errors_total", "calls that ended in an internal error")
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """Called by gRPC for every call."""
-        method = handler_call_details.method
-        guarded = self._guarded.get(method)
-        if guarded is None:
-            handler = await continuation(handler_call_details)
-            if handler is None:  # no such method: gRPC answers UNIMPLEMENTED
-                return handler
-            guarded = self._guarded[method] = self._guard(method, handler)
-        return guarded
+    def guard(self, service: str, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
+        """Guarded handlers by method name, for the handlers of a service by method name.
 
-    def _guard(self, method: str, handler: Handler) -> Handler:
-        codec = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(self._unary(method, handler.unary_unary), **codec)
-        if handler.stream_unary:
-            return grpc.stream_unary_rpc_method_handler(self._unary(method, handler.stream_unary), **codec)
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(self._streaming(method, handler.unary_stream), **codec)
-        return grpc.stream_stream_rpc_method_handler(self._streaming(method, handler.stream_stream), **codec)
+        Raises:
+            ConfigurationError: a servicer's method is not async.
+        """
+        return {name: self._guarded(f"/{service}/{name}", handler) for name, handler in handlers.items()}
+
+    def _guarded(self, method: str, handler: Handler) -> Handler:
+        behavior = handler.unary_unary or handler.stream_unary or handler.unary_stream or handler.stream_stream
+        limit = math.inf if handler.response_streaming else self._maximum
+        guarded: Any
+        if inspect.iscoroutinefunction(behavior):
+            guarded = self._coroutine(method, behavior, limit)
+        elif inspect.isasyncgenfunction(behavior) and handler.response_streaming:
+            guarded = self._generator(method, behavior)
+        elif str(behavior.__module__).endswith("_pb2_grpc"):  # the servicer leaves this method out
+            guarded = _unimplemented
+        else:
+            raise ConfigurationError("a servicer method must be async", got=method)
+        make = _MAKE_HANDLER[bool(handler.request_streaming), bool(handler.response_streaming)]
+        return make(guarded, handler.request_deserializer, handler.response_serializer)
 
     def _admit(self, method: str, context: Context) -> None:
         """Raises unless the peer may call the method; then it is the current peer."""
@@ -101,12 +99,8 @@ class AttestedPeerInterceptor(grpc.aio.ServerInterceptor):
             self._modern.clear()
         self._modern.add(connection)
 
-    def _unary(self, method: str, behavior: Any) -> Unary:
-        if not inspect.iscoroutinefunction(behavior):
-            return _unimplemented
-        return self._coroutine(method, behavior, self._maximum)
-
     def _coroutine(self, method: str, behavior: Unary, maximum: float) -> Unary:
+        """Unary methods, and streaming ones that write their answers to the context."""
 
         async def guarded(request: Any, context: Context) -> Any:
             try:
@@ -123,13 +117,8 @@ class AttestedPeerInterceptor(grpc.aio.ServerInterceptor):
 
         return guarded
 
-    def _streaming(self, method: str, behavior: Any) -> Streaming | Unary:
-        if inspect.iscoroutinefunction(behavior):  # writes its answers to the context
-            return self._coroutine(method, behavior, math.inf)
-        if not inspect.isasyncgenfunction(behavior):
-            return _unimplemented
-
-        async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+    def _generator(self, method: str, behavior: Streaming) -> Streaming:
+        async def guarded(request: Any, context: Context) -> AsyncGenerator[Any, None]:
             try:
                 self._admit(method, context)
                 async with contextlib.aclosing(behavior(request, context)) as responses:
@@ -160,14 +149,12 @@ async def _unimplemented(_request: Any, context: Context) -> None:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this service has no such method")
 
 
-def behavior_of(handler: Handler) -> Any:
-    """The servicer's method in a handler."""
-    return handler.unary_unary or handler.stream_unary or handler.unary_stream or handler.stream_stream
-
-
-def is_served(handler: Handler) -> bool:
-    """Whether a handler is asynchronous, as it must be. A method that a servicer leaves out is not, either."""
-    return bool(inspect.iscoroutinefunction(behavior := behavior_of(handler)) or inspect.isasyncgenfunction(behavior))
+_MAKE_HANDLER = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:

@@ -7,23 +7,19 @@ without letting calls finish first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.marble.credentials import server_credentials
 from confidential_bookstore.marble.identity import LiveIdentity
-from confidential_bookstore.marble.interceptors import (
-    MAXIMUM_UNARY_SECONDS,
-    AttestedPeerInterceptor,
-    behavior_of,
-    is_served,
-)
+from confidential_bookstore.marble.interceptors import MAXIMUM_UNARY_SECONDS, CallGuard
 from confidential_bookstore.policy.access import AccessRules
 from confidential_bookstore.telemetry.status import Status
 
@@ -70,19 +66,23 @@ class MarbleServer:
         self._live = live
         self._address = address
         self._server = grpc.aio.server(
-            interceptors=[AttestedPeerInterceptor(rules, status, maximum_unary_seconds=maximum_unary_seconds)],
             options=_options(live.current.lifetime, maximum_unary_seconds),
             maximum_concurrent_rpcs=MAXIMUM_CONCURRENT_CALLS,
         )
-        recorder = _ServiceNames(self._server)
+        guard = CallGuard(rules, status, maximum_unary_seconds=maximum_unary_seconds)
+        registration = _GuardedRegistration(self._server, guard)
         for add_to_server, servicer in registrations:
-            add_to_server(servicer, recorder)
-        self.services: tuple[str, ...] = tuple(recorder.names)
+            known = len(registration.names)
+            add_to_server(servicer, registration)
+            if len(registration.names) == known:
+                hint = "generate its stub with grpcio-tools 1.64 or later"
+                raise ConfigurationError("a servicer was not registered", got=type(servicer).__name__, hint=hint)
+        self.services: tuple[str, ...] = tuple(registration.names)
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, registration)
         if reflection_enabled:
-            health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-            reflection.enable_server_reflection((*self.services, health_name, reflection.SERVICE_NAME), self._server)
+            listed = (*registration.names, reflection.SERVICE_NAME)
+            add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(listed), registration)
         self.port = 0
         self._stopped = False
 
@@ -120,27 +120,22 @@ class MarbleServer:
         _log.info("server.stopped")
 
 
-class _ServiceNames:
-    """Stands between a generated `add_XServicer_to_server` and the server, to learn the services' names."""
+class _GuardedRegistration:
+    """Stands between a generated `add_XServicer_to_server` and the server: guards the handlers, learns the names."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(self, server: grpc.aio.Server, guard: CallGuard) -> None:
         self._server = server
+        self._guard = guard
         self.names: list[str] = []
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
-        self.names.extend(handler.service_name() for handler in handlers)
-        self._server.add_generic_rpc_handlers(handlers)
+        """The same handlers in another form, which hides the methods; they come again right after."""
 
-    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
-        for name, handler in handlers.items():
-            if not is_served(handler) and not _left_out(handler):
-                raise ConfigurationError("a servicer method must be async", got=f"{service}/{name}")
-        self._server.add_registered_method_handlers(service, handlers)
-
-
-def _left_out(handler: Any) -> bool:
-    """Whether a method is the one of the generated base class, which answers UNIMPLEMENTED."""
-    return str(behavior_of(handler).__module__).endswith("_pb2_grpc")
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        guarded = self._guard.guard(service, handlers)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, guarded),))
+        self._server.add_registered_method_handlers(service, guarded)
+        self.names.append(service)
 
 
 def _options(lifetime: float, longest_call: float) -> list[tuple[str, int]]:

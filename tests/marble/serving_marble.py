@@ -22,7 +22,7 @@ from confidential_bookstore.telemetry.logs import configure_logging
 
 
 class SlowStore(bookstore_pb2_grpc.BookstoreServiceServicer):
-    async def BuyBook(self, request, context):  # noqa: N802
+    async def BuyBook(self, request, context):
         print("buying", flush=True)  # noqa: T201
         await asyncio.sleep(1)
         return bookstore_pb2.BuyBookResponse(replayed=True)

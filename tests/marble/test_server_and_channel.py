@@ -1,4 +1,4 @@
-# ruff: noqa: N802  # gRPC methods are named as in the .proto
+# gRPC methods are named as in the .proto
 """Real mutual TLS on loopback: who gets in, who does not, and what callers are told."""
 
 from __future__ import annotations
@@ -300,6 +300,16 @@ async def test_port_that_is_taken_and_server_without_servicer(world):
         await again.start()
     with pytest.raises(ConfigurationError, match="at least one servicer"):
         MarbleServer(live, [], address="127.0.0.1:0", rules=AccessRules(), status=world.status)
+
+
+async def test_registration_that_registers_nothing(world):
+    from confidential_bookstore.marble.server import MarbleServer
+    from confidential_bookstore.policy.access import AccessRules
+
+    live = LiveIdentity(world.identity("bookstore"))
+    nothing = [(lambda servicer, server: None, Store())]
+    with pytest.raises(ConfigurationError, match="not registered: got Store"):
+        MarbleServer(live, nothing, address="127.0.0.1:0", rules=AccessRules(), status=world.status)
 
 
 def test_current_peer_outside_a_call():
