@@ -83,7 +83,10 @@ class SimulatedCpu:
         try:
             descriptor = int(number)
             os.set_inheritable(descriptor, False)
-            return cls(socket.socket(fileno=os.dup(descriptor)))
+            with socket.socket(fileno=descriptor) as inherited:
+                connection = inherited.dup()
+                inherited.detach()  # the next one who looks for the platform needs it
+            return cls(connection)
         except (ValueError, OverflowError, OSError) as error:
             raise PlatformError(
                 f"{SOCKET_VARIABLE} does not name an inherited socket", got=f"{number!r} ({error})"

@@ -109,19 +109,23 @@ def _start(
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """The process, and our end of its socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs, _sealed_memory("enclave", image) as image_file, _sealed_memory("environ", _block(env)) as host_file:
-        process = subprocess.Popen(
-            [interpreter.executable, *FLAGS, f"/proc/self/fd/{image_file}", *argv],
-            env={
-                bootstrap.CPU_VARIABLE: str(theirs.fileno()),
-                bootstrap.HOST_ENVIRONMENT_VARIABLE: str(host_file),
-            },
-            pass_fds=(image_file, host_file, theirs.fileno()),
-            stdin=subprocess.DEVNULL,
-            process_group=0,  # Ctrl-C in a terminal is for the launcher, which decides what to pass on
-            stdout=stdout,
-            stderr=stderr,
-        )
+    try:
+        with theirs, _sealed("enclave", image) as image_file, _sealed("environment", _block(env)) as host_file:
+            process = subprocess.Popen(
+                [interpreter.executable, *FLAGS, f"/proc/self/fd/{image_file}", *argv],
+                env={
+                    bootstrap.CPU_VARIABLE: str(theirs.fileno()),
+                    bootstrap.HOST_ENVIRONMENT_VARIABLE: str(host_file),
+                },
+                pass_fds=(image_file, host_file, theirs.fileno()),
+                stdin=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C in a terminal is for the launcher, which decides what to pass on
+                stdout=stdout,
+                stderr=stderr,
+            )
+    except BaseException:
+        ours.close()
+        raise
     return process, ours
 
 
@@ -130,7 +134,7 @@ def _block(environment: Mapping[str, str]) -> bytes:
 
 
 @contextlib.contextmanager
-def _sealed_memory(name: str, content: bytes) -> Iterator[int]:
+def _sealed(name: str, content: bytes) -> Iterator[int]:
     """A descriptor of a file in memory that nobody can change any more."""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:

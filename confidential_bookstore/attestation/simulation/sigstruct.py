@@ -92,14 +92,25 @@ def make(
     debug: bool = False,
     date: dt.date,
 ) -> bytes:
-    """Sign a measurement."""
+    """Sign a measurement.
+
+    Raises:
+        EnclaveError: a field has the wrong size.
+    """
+    identity = EnclaveIdentity(
+        mr_enclave=mr_enclave,
+        mr_signer=mr_signer(key.public_key()),
+        product_id=product_id,
+        security_version=security_version,
+        debug=debug,
+    )
     modulus = key.public_key().public_numbers().n
     bcd_date = int(date.strftime("%Y%m%d"), 16)
     head = _HEAD.pack(_HEADER_1, 0, bcd_date, _HEADER_2, 0, b"")
-    flags = FLAG_MODE64 | (FLAG_DEBUG if debug else 0)
+    flags = FLAG_MODE64 | (FLAG_DEBUG if identity.debug else 0)
     body = _BODY.pack(
         _MISC_SELECT, _MISC_MASK, b"", flags, XFRM, _FLAGS_MASK, _XFRM_MASK,
-        mr_enclave, b"", product_id, security_version,
+        identity.mr_enclave, b"", identity.product_id, identity.security_version,
     )  # fmt: skip
     signature = int.from_bytes(key.sign(head + body, padding.PKCS1v15(), hashes.SHA256()), "big")
     q1, remainder = divmod(signature * signature, modulus)  # helps hardware to compute signature^3 mod modulus

@@ -1,0 +1,135 @@
+"""One of each platform, each over the same simulated machine: the devices are fakes that behave like the kernel's."""
+
+import dataclasses
+import errno
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from confidential_bookstore.attestation.platforms import Platform
+from confidential_bookstore.attestation.platforms.device_files import DeviceFiles
+from confidential_bookstore.attestation.platforms.gramine import GraminePlatform
+from confidential_bookstore.attestation.platforms.simulated import SimulatedCpu
+from confidential_bookstore.attestation.platforms.tdx import TdxPlatform
+from confidential_bookstore.attestation.simulation.identity import EnclaveIdentity, TdIdentity
+from confidential_bookstore.attestation.simulation.in_process import InProcessPlatform
+from confidential_bookstore.attestation.simulation.launcher import serve
+from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
+
+ENCLAVE = EnclaveIdentity(mr_enclave=b"e" * 32, mr_signer=b"s" * 32, product_id=3, security_version=1)
+DOMAIN = TdIdentity(mr_td=b"t" * 48)
+
+
+class GramineDevice(DeviceFiles):
+    """/dev/attestation: `quote` is made anew from `user_report_data` at every read."""
+
+    def __init__(self, machine, directory):
+        self.machine = machine
+        self.directory = directory
+        (directory / "keys").mkdir(parents=True)
+        (directory / "attestation_type").write_bytes(b"dcap")
+        (directory / "user_report_data").write_bytes(b"")
+        (directory / "quote").write_bytes(b"")
+        (directory / "keys" / "_sgx_mrenclave").write_bytes(b"E" * 16)
+        (directory / "keys" / "_sgx_mrsigner").write_bytes(b"S" * 16)
+
+    def read(self, path):
+        if path == self.directory / "quote":
+            report_data = (self.directory / "user_report_data").read_bytes()
+            path.write_bytes(self.machine.quote_sgx(ENCLAVE, report_data))
+        return super().read(path)
+
+
+class TsmDevice(DeviceFiles):
+    """configfs-tsm: a new entry has attributes; a write of `inblob` counts; `outblob` answers the last write."""
+
+    def __init__(self, machine, directory, provider=b"tdx_guest\n"):
+        self.machine = machine
+        self.provider = provider
+        self.between_write_and_read = lambda entry: None
+        directory.mkdir(parents=True)
+
+    def mkdir(self, path):
+        super().mkdir(path)
+        for name, content in {"inblob": b"", "outblob": b"", "provider": self.provider, "generation": b"0\n"}.items():
+            (path / name).write_bytes(content)
+
+    def write(self, path, data):
+        assert path.name == "inblob"
+        if len(data) != 64:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        path.write_bytes(b"")
+        super().write(path, data)
+        self.count(path.parent)
+
+    def count(self, entry):
+        generation = entry / "generation"
+        generation.write_text(f"{int(generation.read_text()) + 1}\n")
+
+    def read(self, path):
+        if path.name == "outblob":
+            self.between_write_and_read(path.parent)
+            report_data = (path.parent / "inblob").read_bytes()
+            path.write_bytes(self.machine.quote_tdx(DOMAIN, report_data))
+        return super().read(path)
+
+    def rmdir(self, path):
+        for attribute in path.iterdir():
+            attribute.unlink()
+        super().rmdir(path)
+
+
+@dataclasses.dataclass
+class Subject:
+    """A platform, what it is called, and what collateral its quotes need."""
+
+    platform: Platform
+    name: str
+    tee: str
+    directory: Path | None = None
+    device: DeviceFiles | None = None
+    seals: bool = True
+
+
+@pytest.fixture(scope="session")
+def machine():
+    return SimulatedPlatform.create()
+
+
+@pytest.fixture
+def gramine(machine, tmp_path):
+    directory = tmp_path / "dev" / "attestation"
+    device = GramineDevice(machine, directory)
+    return Subject(GraminePlatform(directory, device), "gramine", "SGX", directory, device)
+
+
+@pytest.fixture
+def tdx(machine, tmp_path):
+    directory = tmp_path / "sys" / "kernel" / "config" / "tsm" / "report"
+    device = TsmDevice(machine, directory)
+    return Subject(TdxPlatform(directory, device), "tdx", "TDX", directory, device, seals=False)
+
+
+@pytest.fixture
+def simulated(machine):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    cpu = threading.Thread(target=serve, args=(ours, machine, ENCLAVE))
+    cpu.start()
+    platform = SimulatedCpu(theirs)
+    yield Subject(platform, "simulated", "SGX")
+    platform.close()
+    cpu.join(10)
+    assert not cpu.is_alive()
+
+
+@pytest.fixture
+def in_process(machine):
+    return Subject(InProcessPlatform(machine, ENCLAVE), "simulated", "SGX")
+
+
+@pytest.fixture(params=["gramine", "tdx", "simulated", "in_process"])
+def subject(request):
+    """Every implementation in turn."""
+    return request.getfixturevalue(request.param)
