@@ -5,7 +5,8 @@
      "env": [{"name": "EDG_LOG_FORMAT", "value": "json"},                   fixed: the host's value is ignored
              {"name": "EDG_MARBLE_TYPE", "fromHost": true},                 from the host, if it sets it
              {"name": "CBS_LISTEN_ADDR", "value": "", "fromHost": true}],   from the host, else this value
-     "coordinator": {"productID": 1, "securityVersion": 1}}                 marbles only: the one they accept
+     "coordinator": {"productID": 1, "securityVersion": 1}}                 marbles only: the one they accept,
+                                                         of the marble's own signer unless "signerID" (hex) says whose
 
 The file is part of the image, so the measurement covers it. `debug` is taken into the SIGSTRUCT.
 """
@@ -28,6 +29,7 @@ TRUST_ROOT_RESOURCE = "trust_root.pem"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_SIGNER = re.compile(r"[0-9a-f]{64}|")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
@@ -42,10 +44,11 @@ class EnvironmentVariable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoordinatorRequirement:
-    """Which coordinator a marble accepts. Its signer is the marble's own."""
+    """Which coordinator a marble accepts. An empty `signer_id` (hex) stands for the marble's own signer."""
 
     product_id: int
     security_version: int
+    signer_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +141,8 @@ class _Fields:
             raise ConfigurationError(f'{self._source}: "{key}" has the wrong type', got=got, expected=kind.__name__)
         return value
 
-    def text(self, key: str, pattern: re.Pattern[str]) -> str:
-        value: str = self.value(key, str)
+    def text(self, key: str, pattern: re.Pattern[str], *default: str) -> str:
+        value: str = self.value(key, str, *default)
         if not pattern.fullmatch(value):
             raise ConfigurationError(
                 f'{self._source}: "{key}" is malformed', got=repr(value), expected=f"a match for {pattern.pattern}"
@@ -187,7 +190,9 @@ def _coordinator(entry: Mapping[str, object] | None, source: str) -> Coordinator
         return None
     fields = _Fields(entry, source)
     requirement = CoordinatorRequirement(
-        product_id=fields.number("productID"), security_version=fields.number("securityVersion")
+        product_id=fields.number("productID"),
+        security_version=fields.number("securityVersion"),
+        signer_id=fields.text("signerID", _SIGNER, ""),
     )
     fields.finish()
     return requirement

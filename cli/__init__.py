@@ -1,0 +1,1 @@
+"""`cbs`: one file per command."""

@@ -1,0 +1,140 @@
+"""Keeps enclaves running: starts them, restarts what ends, and leaves nothing behind.
+
+It plays the part of kubelet or docker. What ends is started again with a growing pause, so a marble that the
+coordinator refuses does not spin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from confidential_bookstore.attestation.simulation.launcher import LaunchedEnclave, launch
+from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
+
+_POLL_SECONDS = 0.05
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0
+_STABLE_SECONDS = 10.0
+_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An enclave to keep running.
+
+    Attributes:
+        name: for logs and for `Supervisor.pid`.
+        image: bytes of the enclave image.
+        sigstruct: its 1808-byte SIGSTRUCT.
+        environment: of the host, before the enclave's own filter.
+        log: file that the enclave's output is appended to.
+    """
+
+    name: str
+    image: bytes
+    sigstruct: bytes
+    environment: Mapping[str, str]
+    log: Path
+
+
+@dataclass(slots=True)
+class _Running:
+    program: Program
+    enclave: LaunchedEnclave
+    since: float
+    pause: float = _FIRST_PAUSE
+    restart_at: float | None = None
+    restarts: int = 0
+
+
+class Supervisor:
+    """Starts, watches and stops enclaves on one platform. Use it as an async context manager."""
+
+    def __init__(self, platform: SimulatedPlatform) -> None:
+        self._platform = platform
+        self._running: dict[str, _Running] = {}
+        self._stopping = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._watching = asyncio.create_task(self._watch(), name="supervisor")
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self._stopping.set()
+        if self._watching is not None:
+            await self._watching  # a launch that is under way ends first, so that its process is known
+        await self._stop_all()
+
+    async def start(self, program: Program) -> None:
+        """Launch a program.
+
+        Raises:
+            EnclaveError: image and SIGSTRUCT do not belong together.
+        """
+        enclave = await asyncio.to_thread(self._launch, program)
+        self._running[program.name] = _Running(program, enclave, time.monotonic())
+
+    def _launch(self, program: Program) -> LaunchedEnclave:
+        program.log.parent.mkdir(parents=True, exist_ok=True)
+        with program.log.open("ab") as log:
+            return launch(
+                program.image,
+                program.sigstruct,
+                self._platform,
+                env=program.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def pid(self, name: str) -> int:
+        """The process id of a running program."""
+        return self._running[name].enclave.process.pid
+
+    def restarts(self, name: str) -> int:
+        """How often a program had to be started again."""
+        return self._running[name].restarts
+
+    def alive(self, name: str) -> bool:
+        """Whether the program's process runs at this moment."""
+        return self._running[name].enclave.process.poll() is None
+
+    async def _watch(self) -> None:
+        while not self._stopping.is_set():
+            for running in self._running.values():
+                if running.enclave.process.poll() is not None:
+                    await self._revive(running)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _POLL_SECONDS)
+
+    async def _revive(self, running: _Running) -> None:
+        now = time.monotonic()
+        if running.restart_at is None:
+            if now - running.since > _STABLE_SECONDS:
+                running.pause = _FIRST_PAUSE
+            running.restart_at = now + running.pause
+            running.pause = min(running.pause * 2, _LONGEST_PAUSE)
+        elif now >= running.restart_at:
+            running.enclave = await asyncio.to_thread(self._launch, running.program)
+            running.since, running.restart_at = time.monotonic(), None
+            running.restarts += 1
+
+    async def _stop_all(self) -> None:
+        """SIGTERM to all, the latest started first; SIGKILL to what is left after ten seconds."""
+        processes = [running.enclave.process for running in reversed(self._running.values())]
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for process in processes:
+            try:
+                await asyncio.to_thread(process.wait, max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                await asyncio.to_thread(process.wait)
+        self._running.clear()

@@ -1,0 +1,58 @@
+"""The whole system as processes. Enclaves are built once; each test has its own network, state and logs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from auditor import with_auditor
+
+from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
+from confidential_bookstore.attestation.simulation.signing import SignedEnclave
+from demo.system import System
+from demo.topology import Topology
+from demo.workspace import Workspace
+
+_networks = itertools.count(101)
+
+
+@dataclass(frozen=True)
+class Built:
+    workspace: Workspace
+    platform: SimulatedPlatform
+    enclaves: Mapping[str, SignedEnclave]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory) -> Built:
+    workspace = Workspace(tmp_path_factory.mktemp("run"))
+    platform = workspace.platform()
+    return Built(workspace, platform, workspace.enclaves(platform, print))
+
+
+Start = Callable[..., System]
+
+
+@pytest.fixture
+def network() -> str:
+    return f"127.0.{next(_networks)}"
+
+
+@pytest.fixture
+def system(built: Built, tmp_path: Path, network: str) -> Start:
+    """A function that makes a system on this test's network and state; keyword arguments are settings by service."""
+
+    def make(*, topology: type[Topology] = Topology, **settings: Mapping[str, str]) -> System:
+        made = System(
+            Workspace(tmp_path),
+            topology(network, tmp_path / "state", settings),
+            built.platform,
+            built.enclaves,
+        )
+        made.manifest = with_auditor(made.manifest)
+        return made
+
+    return make
