@@ -9,6 +9,7 @@ from contextlib import closing
 from confidential_bookstore.api.bookbuyer.v1.bookbuyer_pb2_grpc import add_BookbuyerServiceServicer_to_server
 from confidential_bookstore.api.bookstore.v1.bookstore_pb2_grpc import BookstoreServiceStub
 from confidential_bookstore.marble import Journal, Marble
+from confidential_bookstore.serving.process import run
 from confidential_bookstore.serving.thread import DedicatedThread
 from services.bookbuyer.buyer import Buyer
 from services.bookbuyer.ledger import Ledger
@@ -34,4 +35,4 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    run("bookbuyer", serve)

@@ -8,6 +8,7 @@ import os
 from confidential_bookstore.api.bookstore.v1.bookstore_pb2_grpc import add_BookstoreServiceServicer_to_server
 from confidential_bookstore.api.bookwarehouse.v1.bookwarehouse_pb2_grpc import BookwarehouseServiceStub
 from confidential_bookstore.marble import Marble
+from confidential_bookstore.serving.process import run
 from services.bookstore.restock import Restocker
 from services.bookstore.sales import SalesBoard
 from services.bookstore.service import BookstoreService
@@ -31,4 +32,4 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    run("bookstore", serve)

@@ -13,6 +13,7 @@ from confidential_bookstore.api.bookthief.v1.bookthief_pb2_grpc import add_Bookt
 from confidential_bookstore.attestation.platforms import find_platform
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.marble.tls import split_address
+from confidential_bookstore.serving.process import run
 from confidential_bookstore.telemetry.logs import configure_logging
 from confidential_bookstore.telemetry.page import StatusPage
 from confidential_bookstore.telemetry.status import Status
@@ -70,4 +71,4 @@ async def _asked_to_stop() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    run("bookthief", serve)

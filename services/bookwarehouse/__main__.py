@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 from confidential_bookstore.api.bookwarehouse.v1.bookwarehouse_pb2_grpc import (
     add_BookwarehouseServiceServicer_to_server,
 )
 from confidential_bookstore.marble import Marble
+from confidential_bookstore.serving.process import run
 from confidential_bookstore.serving.thread import DedicatedThread
 from services.bookwarehouse.catalogue import load_catalogue
 from services.bookwarehouse.embedded import EmbeddedStore
@@ -32,4 +32,4 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    run("bookwarehouse", serve)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+import structlog
 from bookstore_world import KEY, until
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from confidential_bookstore.errors import BookstoreError, ConfigurationError, In
 from confidential_bookstore.serving import fields
 from confidential_bookstore.serving.environment import Environment
 from confidential_bookstore.serving.latest import Latest
+from confidential_bookstore.serving.process import run
 from confidential_bookstore.serving.thread import DedicatedThread
 
 
@@ -161,3 +163,36 @@ async def test_the_thread_passes_errors_on(thread):
 
     with pytest.raises(BookstoreError, match="no"):
         await thread.run(fail)
+
+
+@pytest.fixture
+def logging_unconfigured():
+    """`run` sets up logging to this test's stderr, which is gone after it."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("logging_unconfigured")
+@pytest.mark.parametrize("nested", [0, 1, 2])
+def test_our_own_errors_end_a_process_with_a_hint_and_their_exit_code(nested, capsys):
+    async def serve(depth: int = nested) -> None:
+        if not depth:
+            raise ConfigurationError("no key", hint="set one")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(serve(depth - 1))
+
+    with pytest.raises(SystemExit) as caught:
+        run("test", serve)
+    assert caught.value.code == 3
+    shown = "".join(capsys.readouterr())
+    assert "no key" in shown
+    assert "set one" in shown
+
+
+def test_a_fault_keeps_its_traceback():
+    async def serve() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run("test", serve)
