@@ -25,7 +25,7 @@ ALLOWED = {("begin", 0): 2, ("restore", 0): 2, ("accept_manifest", 2): 3, ("coun
 def test_what_is_not_allowed_is_refused(name, state):
     expected = ALLOWED.get((name, int(state.phase)))
     if expected is None:
-        with pytest.raises(StateError, match="^server is not in expected state$"):
+        with pytest.raises(StateError, match=r"^server is not in expected state$"):
             TRANSITIONS[name](state)
     else:
         assert TRANSITIONS[name](state).phase == expected
