@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import types
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -15,12 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confidential_bookstore.attestation.simulation import image
 from confidential_bookstore.attestation.simulation.image import build_image, read_config
 from confidential_bookstore.errors import ConfigurationError, ImageInvalid
 
 REPOSITORY = Path(__file__).parents[2]
 BUILD = """
 import hashlib, pathlib, sys
+from confidential_bookstore.attestation.simulation import image
 from confidential_bookstore.attestation.simulation.image import build_image
 root = pathlib.Path(sys.argv[1])
 print(hashlib.sha256(build_image(root / "services/probe/enclave.json", root, b"")).hexdigest())
@@ -102,6 +105,25 @@ def test_byte_code_names_its_file_within_the_image(archive, library):
     code = marshal.loads(content[16:])
     assert isinstance(code, types.CodeType)
     assert code.co_filename == "confidential_bookstore/errors.py"
+
+
+def test_what_byte_code_cannot_express_stays_source(monkeypatch):
+    def refuse(code, version):
+        raise ValueError("unmarshallable object")  # as for the slices of Python 3.14
+
+    assert image._compiled("x.py", b"x = 1")[0] == "x.pyc"
+    assert image._compiled("x.py", b"for another Python") == ("x.py", b"for another Python")
+    monkeypatch.setattr(image.marshal, "dumps", refuse)
+    assert image._compiled("x.py", b"x = 1") == ("x.py", b"x = 1")
+
+
+def test_byte_code_does_not_depend_on_warnings():
+    invalid_escape = b"x = '\\d'"
+    name, strict = image._compiled("x.py", invalid_escape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert image._compiled("x.py", invalid_escape) == (name, strict)
+    assert name == "x.pyc"
 
 
 def test_a_changed_source_changes_the_image(new_project, tmp_path, enclave, platform):

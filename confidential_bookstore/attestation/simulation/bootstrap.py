@@ -110,7 +110,8 @@ class NativeModules:
 
 def end_with_launcher(cpu_socket: int) -> None:
     """An enclave does not outlive its CPU: have the kernel end this process when the launcher's thread ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        sys.exit("the kernel does not tie the enclave to its launcher")
     # If the launcher ended before that call, its end of the socket is closed already.
     poll = select.poll()
     poll.register(cpu_socket, 0)

@@ -12,6 +12,7 @@ import io
 import json
 import marshal
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -105,7 +106,9 @@ def _compiled(name: str, content: bytes) -> tuple[str, bytes]:
     if not name.endswith(".py"):
         return name, content
     try:
-        code = compile(content, name, "exec", dont_inherit=True, optimize=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # or the result would depend on which warnings the caller makes errors
+            code = compile(content, name, "exec", dont_inherit=True, optimize=0)
     except (SyntaxError, ValueError):
         return name, content  # some distributions carry files for other versions of Python
     try:
