@@ -70,13 +70,17 @@ class Client:
         return status, answer
 
 
+def client_of(coordinator: Coordinator) -> contextlib.AbstractAsyncContextManager[Client]:
+    return client_at(coordinator.client_port)
+
+
 @contextlib.asynccontextmanager
-async def client_of(coordinator: Coordinator) -> AsyncIterator[Client]:
+async def client_at(port: int) -> AsyncIterator[Client]:
     """A client that does not verify: what it is shown is checked by the tests."""
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session:
-        yield Client(session, coordinator.client_port)
+        yield Client(session, port)
 
 
 async def set_manifest(coordinator: Coordinator, raw: bytes) -> None:
