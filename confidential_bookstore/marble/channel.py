@@ -23,7 +23,6 @@ from confidential_bookstore.marble.preflight import diagnose
 from confidential_bookstore.pki.names import marble_dns_name
 
 DEFAULT_DEADLINE_SECONDS = 5.0
-MAXIMUM_MESSAGE_BYTES = 4 * 1024 * 1024
 _LAST_CALLS_SECONDS = 60.0  # how long calls under way may go on with the previous certificate
 
 _log = structlog.get_logger()
@@ -137,8 +136,6 @@ def _open(identity: Identity, marble_type: str, address: str) -> grpc.aio.Channe
         channel_credentials(identity),
         options=[
             ("grpc.ssl_target_name_override", marble_dns_name(marble_type, identity.trust_domain)),
-            ("grpc.max_receive_message_length", MAXIMUM_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAXIMUM_MESSAGE_BYTES),
             # Certificates differ between generations: connections must not be shared with another channel.
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.keepalive_time_ms", 60_000),

@@ -45,11 +45,6 @@ class Identity:
     not_after: float
     trust_domain: str = DEFAULT_TRUST_DOMAIN
 
-    @property
-    def lifetime(self) -> float:
-        """Seconds from `not_before` to `not_after`."""
-        return self.not_after - self.not_before
-
     def expired(self, now: float) -> bool:
         """Whether peers refuse the certificate at this time (Unix seconds)."""
         return now >= self.not_after

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import math
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -18,13 +18,17 @@ import grpc
 import structlog
 
 from confidential_bookstore.errors import BookstoreError, ConfigurationError, PolicyDenied
-from confidential_bookstore.marble.peer import current_peer_type, peer_of, set_current_peer, tls_version_of
+from confidential_bookstore.marble.peer import Connection, connection_of, current_peer_type, peer_of, set_current_peer
 from confidential_bookstore.policy.access import AccessRules, Decision
 from confidential_bookstore.telemetry.status import Status
 
 MAXIMUM_UNARY_SECONDS = 30.0
+MAXIMUM_CONCURRENT_CALLS = 1024
 TLS13_ONLY = "tls-1.3-only"
+VALID_CERTIFICATES_ONLY = "valid-certificates-only"
 _MOST_CONNECTIONS = 4096
+_TRUST_SECONDS = 60.0
+_TOO_MANY = "too many calls at once"
 
 _log = structlog.get_logger()
 
@@ -43,13 +47,22 @@ class CallGuard:
     """
 
     def __init__(
-        self, rules: AccessRules, status: Status, *, maximum_unary_seconds: float = MAXIMUM_UNARY_SECONDS
+        self,
+        rules: AccessRules,
+        status: Status,
+        *,
+        maximum_unary_seconds: float = MAXIMUM_UNARY_SECONDS,
+        maximum_calls: int = MAXIMUM_CONCURRENT_CALLS,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._rules = rules
         self._status = status
         self._maximum = maximum_unary_seconds
+        self._most = maximum_calls  # counted here, which costs less than `maximum_concurrent_rpcs` of grpc.aio
+        self._under_way = 0
         self._decisions: dict[tuple[str, str], Decision] = {}
-        self._modern: set[str] = set()
+        self._inspect_again: dict[str, float] = {}
+        self._clock = clock
         self._served = status.counter("calls_total", "calls that were let in")
         self._refused = status.counter("refusals_total", "calls that were refused")
         self._failed = status.counter("errors_total", "calls that ended in an internal error")
@@ -64,10 +77,9 @@ class CallGuard:
 
     def _guarded(self, method: str, handler: Handler) -> Handler:
         behavior = handler.unary_unary or handler.stream_unary or handler.unary_stream or handler.stream_stream
-        limit = math.inf if handler.response_streaming else self._maximum
         guarded: Any
         if inspect.iscoroutinefunction(behavior):
-            guarded = self._coroutine(method, behavior, limit)
+            guarded = self._coroutine(method, behavior, streaming=bool(handler.response_streaming))
         elif inspect.isasyncgenfunction(behavior) and handler.response_streaming:
             guarded = self._generator(method, behavior)
         elif str(behavior.__module__).endswith("_pb2_grpc"):  # the servicer leaves this method out
@@ -79,8 +91,8 @@ class CallGuard:
 
     def _admit(self, method: str, context: Context) -> None:
         """Raises unless the peer may call the method; then it is the current peer."""
-        if (connection := context.peer()) not in self._modern:
-            self._require_tls13(connection, context)
+        if self._inspect_again.get(context.peer(), 0.0) <= self._clock():
+            self._inspect(context)
         peer = peer_of(context)
         key = (peer.marble_type, method)
         decision = self._decisions.get(key)
@@ -91,43 +103,66 @@ class CallGuard:
             raise PolicyDenied(f"{peer.marble_type} may not call {method}", rule=decision.rule)
         self._served.value += 1
 
-    def _require_tls13(self, connection: str, context: Context) -> None:
-        """Asked once per connection, because reading the version costs more than all the rest."""
-        if (version := tls_version_of(context)) != "TLSv1.3":
-            raise PolicyDenied(f"the connection speaks {version or 'no TLS'}", rule=TLS13_ONLY)
-        if len(self._modern) >= _MOST_CONNECTIONS:
-            self._modern.clear()
-        self._modern.add(connection)
+    def _inspect(self, context: Context) -> Connection:
+        """What is asked once a minute per connection. An address may come back with another connection behind it."""
+        connection = connection_of(context)
+        if connection.tls_version != "TLSv1.3":
+            raise PolicyDenied(f"the connection speaks {connection.tls_version or 'no TLS'}", rule=TLS13_ONLY)
+        now = self._clock()
+        if connection.not_after <= now:
+            raise PolicyDenied("the caller's certificate has expired", rule=VALID_CERTIFICATES_ONLY)
+        if len(self._inspect_again) >= _MOST_CONNECTIONS:
+            self._inspect_again.clear()
+        self._inspect_again[context.peer()] = min(connection.not_after, now + _TRUST_SECONDS)
+        return connection
 
-    def _coroutine(self, method: str, behavior: Unary, maximum: float) -> Unary:
+    def _longest_stream(self, context: Context) -> float:
+        """Seconds: a stream ends with its caller's certificate."""
+        return self._inspect(context).not_after - self._clock()
+
+    def _coroutine(self, method: str, behavior: Unary, *, streaming: bool) -> Unary:
         """Unary methods, and streaming ones that write their answers to the context."""
+        maximum = self._maximum
 
         async def guarded(request: Any, context: Context) -> Any:
+            if self._under_way >= self._most:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _TOO_MANY)
+            self._under_way += 1
             try:
                 self._admit(method, context)
                 remaining = context.time_remaining()
-                if (math.inf if remaining is None else remaining) <= maximum:  # gRPC ends the call at its deadline
+                if not streaming and remaining is not None and remaining <= maximum:  # gRPC ends the call by itself
                     return await behavior(request, context)
-                async with asyncio.timeout(maximum):
+                async with asyncio.timeout(self._longest_stream(context) if streaming else maximum):
                     return await behavior(request, context)
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001  # the edge: whatever happened becomes a status
                 await self._answer(method, context, error)
+            finally:
+                self._under_way -= 1
 
         return guarded
 
     def _generator(self, method: str, behavior: Streaming) -> Streaming:
         async def guarded(request: Any, context: Context) -> AsyncGenerator[Any, None]:
+            if self._under_way >= self._most:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _TOO_MANY)
+            self._under_way += 1
             try:
                 self._admit(method, context)
-                async with contextlib.aclosing(behavior(request, context)) as responses:
+                async with (
+                    asyncio.timeout(self._longest_stream(context)),
+                    contextlib.aclosing(behavior(request, context)) as responses,
+                ):
                     async for response in responses:
                         yield response
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001  # the edge: whatever happened becomes a status
                 await self._answer(method, context, error)
+            finally:
+                self._under_way -= 1
 
         return guarded
 

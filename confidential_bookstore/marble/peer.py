@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -67,10 +68,26 @@ def set_current_peer(peer: Peer) -> None:
     _current.set(peer)
 
 
-def tls_version_of(context: Any) -> str:
-    """The version of TLS that the call's connection speaks, for example `TLSv1.3`; empty if it speaks none."""
-    versions = context.auth_context().get("ssl_tls_version") or [b""]
-    return str(versions[0].decode("ascii", "replace"))
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Version of TLS (for example `TLSv1.3`) and end of the peer's certificate (Unix seconds)."""
+
+    tls_version: str
+    not_after: float
+
+
+def connection_of(context: Any) -> Connection:
+    """Reads the connection of a servicer context; this costs more than all other checks of a call together.
+
+    Raises:
+        PolicyDenied: the peer has shown no certificate.
+    """
+    facts = context.auth_context()
+    pem = b"".join(facts.get("x509_pem_cert", ()))
+    if not pem:
+        raise PolicyDenied("the caller showed no certificate", rule=ATTESTED_MARBLES_ONLY)
+    not_after = x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
+    return Connection(b"".join(facts.get("ssl_tls_version", ())).decode("ascii", "replace"), not_after)
 
 
 def peer_of(context: Any) -> Peer:

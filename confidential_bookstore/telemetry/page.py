@@ -111,7 +111,7 @@ def _handler_for(status: Status) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *_args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the signature of the base class
             """Probes every few seconds are no news."""
 
     return Handler

@@ -143,8 +143,10 @@ async def test_renewal_under_load_without_a_failed_call(coordinator, marble):
 
 
 async def test_denied_renewal_ends_in_not_serving(coordinator, marble):
-    coordinator.lifetime = 2.0
-    async with marble("bookstore") as store, marble("bookbuyer") as buyer:
+    async with contextlib.AsyncExitStack() as stack:
+        buyer = await stack.enter_async_context(marble("bookbuyer"))
+        coordinator.lifetime = 2.0
+        store = await stack.enter_async_context(marble("bookstore"))
         server = store.server((ADD, Store()))
         port = await server.start()
         store.status.set_ready()

@@ -238,6 +238,33 @@ async def test_server_bounds_calls_that_ask_for_too_much(world, failure, asked):
     assert error.details() == "the call took longer than this service allows"
 
 
+async def test_calls_at_once_are_bounded(world, failure):
+    store = Store()
+    server = await world.serve(store, maximum_concurrent_calls=1)
+    stub = world.stub(server.port)
+    call = stub.BuyBook(bookstore_pb2.BuyBookRequest())
+    await store.started.wait()
+    watching = anext(aiter(stub.WatchSales(bookstore_pb2.WatchSalesRequest())))
+    for refused in (stub.GetSales(ASK), watching):
+        assert (await failure(refused)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    store.release.set()
+    await call
+    await stub.GetSales(ASK)
+
+
+async def test_connection_ends_with_its_callers_certificate(world, failure):
+    """The handshake was in time; a call after the certificate's end is refused, and a stream is cut at it."""
+    server = await world.serve(Store())
+    stub = world.stub(server.port, world.identity("bookbuyer", lifetime=2))
+    await stub.GetSales(ASK)
+    health = health_pb2_grpc.HealthStub(world.channel(server.port, world.identity("bookthief", lifetime=2)))
+    watch = health.Watch(health_pb2.HealthCheckRequest())
+    await watch.read()
+    assert (await failure(watch.read())).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    error = await failure(stub.GetSales(ASK))
+    assert error.details() == "the caller's certificate has expired (rule: valid-certificates-only)"
+
+
 async def test_oversized_message_is_refused(world, failure):
     server = await world.serve(Store())
     request = bookstore_pb2.GetBookRequest(book_id="x" * (4 * 1024 * 1024 + 1))
