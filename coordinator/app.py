@@ -48,7 +48,6 @@ GRACE = 20.0  # seconds for requests that are open when it stops
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    live: LiveDeployment
     mesh: Listener
     client: HttpServer
     status: HttpServer | None
@@ -130,48 +129,17 @@ class Coordinator:
         log.info("stopping")
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> _Running:
-        settings = self._settings
-        sealed = await asyncio.to_thread(SealedState.on, self._platform, settings.seal_directory)
+        sealed = await asyncio.to_thread(SealedState.on, self._platform, self._settings.seal_directory)
         live = LiveDeployment(await asyncio.to_thread(load_or_begin, sealed, self._new_authority), sealed)
         stack.push_async_callback(live.settle)
-        servers: list[Listener | HttpServer] = []
-        stack.push_async_callback(_stop, servers)
         authority = live.current.authority
         quote = await OwnQuote.obtain(self._platform, authority.root.public_bytes(Encoding.DER))
         events, counters = EventLog(self._clock), ActivationCounters()
-        marbles = MarbleApi(
-            live=live,
-            verifier=self._verifier,
-            events=events,
-            counters=counters,
-            trust_domain=settings.trust_domain,
-            leaf_lifetime=settings.leaf_lifetime,
-            clock=self._clock,
-        )
-        mesh = await open_listener(
-            settings.mesh_address,
-            grpc_inside(GrpcServer([marbles])),
-            context=AnyClientCertContext(
-                authority.marble_root,
-                authority.intermediate_key,
-                client_certificate=ClientCertificate.REQUIRED,
-                alpn=(b"h2",),
-            ),
-            limits=self._mesh_limits,
-        )
+        servers: list[Listener | HttpServer] = []
+        stack.push_async_callback(_stop, servers)
+        mesh = await self._open_mesh(authority, self._marble_api(live, events, counters))
         servers.append(mesh)
-        client = await open_http_server(
-            settings.client_address,
-            ClientApi(live, quote, self._clock).answer,
-            context=AnyClientCertContext(
-                authority.root,
-                authority.root_key,
-                client_certificate=ClientCertificate.OPTIONAL,
-                alpn=(b"http/1.1",),
-            ),
-            limits=self._client_limits,
-            largest_body=LARGEST_BODY,
-        )
+        client = await self._open_client(authority, ClientApi(live, quote, self._clock))
         servers.append(client)
         status = await self._open_monitoring(Monitoring(live=live, events=events, counters=counters))
         if status is not None:
@@ -185,7 +153,43 @@ class Coordinator:
             mesh_port=mesh.port,
             client_port=client.port,
         )
-        return _Running(live, mesh, client, status)
+        return _Running(mesh, client, status)
+
+    def _marble_api(self, live: LiveDeployment, events: EventLog, counters: ActivationCounters) -> MarbleApi:
+        return MarbleApi(
+            live=live,
+            verifier=self._verifier,
+            events=events,
+            counters=counters,
+            trust_domain=self._settings.trust_domain,
+            leaf_lifetime=self._settings.leaf_lifetime,
+            clock=self._clock,
+        )
+
+    async def _open_mesh(self, authority: Authority, marbles: MarbleApi) -> Listener:
+        context = AnyClientCertContext(
+            authority.marble_root,
+            authority.intermediate_key,
+            client_certificate=ClientCertificate.REQUIRED,
+            alpn=(b"h2",),
+        )
+        service = grpc_inside(GrpcServer([marbles]))
+        return await open_listener(self._settings.mesh_address, service, context=context, limits=self._mesh_limits)
+
+    async def _open_client(self, authority: Authority, api: ClientApi) -> HttpServer:
+        context = AnyClientCertContext(
+            authority.root,
+            authority.root_key,
+            client_certificate=ClientCertificate.OPTIONAL,
+            alpn=(b"http/1.1",),
+        )
+        return await open_http_server(
+            self._settings.client_address,
+            api.answer,
+            context=context,
+            limits=self._client_limits,
+            largest_body=LARGEST_BODY,
+        )
 
     async def _open_monitoring(self, pages: Monitoring) -> HttpServer | None:
         address = self._settings.status_address
