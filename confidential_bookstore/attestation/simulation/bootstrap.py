@@ -11,6 +11,7 @@ no such file: there, `os.environ` is what the host (or Gramine's manifest) gave.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import importlib.machinery
@@ -33,6 +34,7 @@ CONFIG_PATH = "measured/enclave.json"
 NATIVE_PATH = "measured/native.json"  # names of all shared objects in the image
 
 _PR_SET_PDEATHSIG = 1
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 
 
 def allowed_environment(entries: Iterable[Mapping[str, Any]], host: Mapping[str, str]) -> dict[str, str]:
@@ -119,6 +121,17 @@ def end_with_launcher(cpu_socket: int) -> None:
         sys.exit("the simulated CPU is gone")
 
 
+def keep_heap_small() -> None:
+    """Have glibc hand large buffers back to the kernel when they are freed, and share its arenas among threads.
+
+    Otherwise the heap keeps the size of the native modules that pass through it, 10 MB and more (mallopt(3)).
+    """
+    with contextlib.suppress(AttributeError):  # other C libraries have no mallopt, and other habits
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
+        mallopt(_M_ARENA_MAX, 2)
+
+
 def host_environment() -> dict[str, str]:
     """What the host offers."""
     number = os.environ.get(HOST_ENVIRONMENT_VARIABLE)
@@ -142,6 +155,7 @@ def main() -> None:
         environment[CPU_VARIABLE] = cpu_socket
     os.environ.clear()
     os.environ.update(environment)
+    keep_heap_small()
     native = NativeModules(image, json.loads(image.get_data(NATIVE_PATH)))
     sys.meta_path.insert(0, native)
     native.preload_libraries()
