@@ -15,15 +15,9 @@ import structlog
 from cryptography.hazmat.primitives.serialization import Encoding
 from grpclib.server import Server as GrpcServer
 
-from confidential_bookstore.attestation.collateral import (
-    CachedCollateral,
-    CollateralSource,
-    DirectoryCollateral,
-    PccsCollateral,
-)
+from confidential_bookstore.attestation.collateral import configured_collateral
 from confidential_bookstore.attestation.enclave import MeasuredConfig
 from confidential_bookstore.attestation.platforms import Platform
-from confidential_bookstore.attestation.roots import TrustRoot
 from confidential_bookstore.attestation.verifier import Verifier
 from coordinator.authority import Authority
 from coordinator.client_api import LARGEST_BODY, ClientApi
@@ -214,10 +208,5 @@ async def _stop(servers: list[Listener | HttpServer]) -> None:
 
 def make_verifier(settings: CoordinatorSettings, measured: MeasuredConfig) -> Verifier:
     """The verifier of marbles' quotes, under the root that was measured together with the code."""
-    source: CollateralSource
-    if settings.collateral_directory is not None:
-        source = DirectoryCollateral(settings.collateral_directory)
-    else:
-        source = PccsCollateral(settings.pccs_url)
-    pem = measured.trust_root_pem
-    return Verifier(TrustRoot.from_pem(pem) if pem else TrustRoot.intel(), CachedCollateral(source))
+    collateral = configured_collateral(settings.collateral_directory, settings.pccs_url)
+    return Verifier(measured.trust_root, collateral)

@@ -20,7 +20,7 @@ from cryptography import x509
 
 from confidential_bookstore.attestation.quote import Quote
 from confidential_bookstore.attestation.roots import MALFORMED
-from confidential_bookstore.errors import CollateralUnavailable
+from confidential_bookstore.errors import CollateralUnavailable, ConfigurationError
 
 _LONG_AGO = dt.datetime.fromtimestamp(0, dt.UTC)
 
@@ -129,6 +129,19 @@ class CachedCollateral:
         del self._fetches[key]
         if not fetch.cancelled():
             fetch.exception()  # retrieved, in case nobody waits any more
+
+
+def configured_collateral(directory: Path | None, pccs_url: str) -> CollateralSource:
+    """What settings name, cached: a directory, or else a PCCS.
+
+    Raises:
+        ConfigurationError: neither is set.
+    """
+    if directory is not None:
+        return CachedCollateral(DirectoryCollateral(directory))
+    if pccs_url:
+        return CachedCollateral(PccsCollateral(pccs_url))
+    raise ConfigurationError("no collateral to verify quotes with", hint="set CBS_PCCS_URL or CBS_COLLATERAL_DIR")
 
 
 def expiry(collateral: dcap_qvl.QuoteCollateralV3) -> float:

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from confidential_bookstore.attestation.roots import TrustRoot
 from confidential_bookstore.errors import ConfigurationError
 
 # The image holds its configuration as resources of this package.
@@ -101,6 +102,11 @@ class MeasuredConfig:
 
     config: EnclaveConfig
     trust_root_pem: bytes
+
+    @property
+    def trust_root(self) -> TrustRoot:
+        """The root under which quotes of others must verify."""
+        return TrustRoot.from_pem(self.trust_root_pem) if self.trust_root_pem else TrustRoot.intel()
 
     @classmethod
     def load(cls) -> MeasuredConfig:

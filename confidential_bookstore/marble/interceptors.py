@@ -29,6 +29,7 @@ VALID_CERTIFICATES_ONLY = "valid-certificates-only"
 _MOST_CONNECTIONS = 4096
 _TRUST_SECONDS = 60.0
 _TOO_MANY = "too many calls at once"
+_STREAM_ENDED = "the stream ends: the service is stopping, or the caller's certificate has run out; call again"
 
 _log = structlog.get_logger()
 
@@ -60,6 +61,7 @@ class CallGuard:
         self._maximum = maximum_unary_seconds
         self._most = maximum_calls  # counted here, which costs less than `maximum_concurrent_rpcs` of grpc.aio
         self._under_way = 0
+        self._streams: set[asyncio.Timeout] = set()
         self._decisions: dict[tuple[str, str], Decision] = {}
         self._inspect_again: dict[str, float] = {}
         self._clock = clock
@@ -74,6 +76,25 @@ class CallGuard:
             ConfigurationError: a servicer's method is not async.
         """
         return {name: self._guarded(f"/{service}/{name}", handler) for name, handler in handlers.items()}
+
+    def end_streams(self) -> None:
+        """Ends all streams now. A stream has no end of its own that a stopping server could wait for."""
+        now = asyncio.get_running_loop().time()
+        for stream in self._streams:
+            stream.reschedule(now)
+
+    @contextlib.asynccontextmanager
+    async def _stream(self, context: Context) -> AsyncGenerator[None, None]:
+        """Bounds a stream by the end of its caller's certificate, and by `end_streams`."""
+        limit = asyncio.timeout(self._inspect(context).not_after - self._clock())
+        self._streams.add(limit)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, _STREAM_ENDED)
+        finally:
+            self._streams.discard(limit)
 
     def _guarded(self, method: str, handler: Handler) -> Handler:
         behavior = handler.unary_unary or handler.stream_unary or handler.unary_stream or handler.stream_stream
@@ -116,10 +137,6 @@ class CallGuard:
         self._inspect_again[context.peer()] = min(connection.not_after, now + _TRUST_SECONDS)
         return connection
 
-    def _longest_stream(self, context: Context) -> float:
-        """Seconds: a stream ends with its caller's certificate."""
-        return self._inspect(context).not_after - self._clock()
-
     def _coroutine(self, method: str, behavior: Unary, *, streaming: bool) -> Unary:
         """Unary methods, and streaming ones that write their answers to the context."""
         maximum = self._maximum
@@ -133,7 +150,7 @@ class CallGuard:
                 remaining = context.time_remaining()
                 if not streaming and remaining is not None and remaining <= maximum:  # gRPC ends the call by itself
                     return await behavior(request, context)
-                async with asyncio.timeout(self._longest_stream(context) if streaming else maximum):
+                async with self._stream(context) if streaming else asyncio.timeout(maximum):
                     return await behavior(request, context)
             except grpc.aio.AbortError:
                 raise
@@ -151,10 +168,7 @@ class CallGuard:
             self._under_way += 1
             try:
                 self._admit(method, context)
-                async with (
-                    asyncio.timeout(self._longest_stream(context)),
-                    contextlib.aclosing(behavior(request, context)) as responses,
-                ):
+                async with self._stream(context), contextlib.aclosing(behavior(request, context)) as responses:
                     async for response in responses:
                         yield response
             except grpc.aio.AbortError:

@@ -23,17 +23,11 @@ from typing import Any, Self
 import structlog
 from cryptography import x509
 
-from confidential_bookstore.attestation.collateral import (
-    CachedCollateral,
-    CollateralSource,
-    DirectoryCollateral,
-    PccsCollateral,
-)
+from confidential_bookstore.attestation.collateral import configured_collateral
 from confidential_bookstore.attestation.enclave import MeasuredConfig
 from confidential_bookstore.attestation.package import Package
 from confidential_bookstore.attestation.platforms import Platform, find_platform
 from confidential_bookstore.attestation.quote import parse_quote
-from confidential_bookstore.attestation.roots import TrustRoot
 from confidential_bookstore.attestation.verifier import Verifier
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.marble.activation import (
@@ -110,11 +104,10 @@ class Marble:
         configure_logging(settings.marble_type, settings.log_format)
         measured = MeasuredConfig.load()
         platform = find_platform(environ)
-        root = TrustRoot.from_pem(measured.trust_root_pem) if measured.trust_root_pem else TrustRoot.intel()
         return cls(
             settings,
             platform=platform,
-            verifier=Verifier(root, CachedCollateral(_collateral(settings), time.time)),
+            verifier=Verifier(measured.trust_root, configured_collateral(settings.collateral_dir, settings.pccs_url)),
             coordinator_package=_coordinator_package(measured, platform),
             environ=environ,
         )
@@ -257,16 +250,6 @@ _EXPIRED = "the certificate has expired and could not be renewed"
 
 def _rfc3339(seconds: float) -> str:
     return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat().replace("+00:00", "Z")
-
-
-def _collateral(settings: MarbleSettings) -> CollateralSource:
-    if settings.collateral_dir is not None:
-        return DirectoryCollateral(settings.collateral_dir)
-    if settings.pccs_url:
-        return PccsCollateral(settings.pccs_url)
-    raise ConfigurationError(
-        "no collateral to verify the coordinator with", hint="set CBS_PCCS_URL or CBS_COLLATERAL_DIR"
-    )
 
 
 def _coordinator_package(measured: MeasuredConfig, platform: Platform) -> Package:

@@ -65,10 +65,10 @@ class MarbleServer:
         self._live = live
         self._address = address
         self._server = grpc.aio.server(options=_OPTIONS)
-        guard = CallGuard(
+        self._guard = CallGuard(
             rules, status, maximum_unary_seconds=maximum_unary_seconds, maximum_calls=maximum_concurrent_calls
         )
-        registration = _GuardedRegistration(self._server, guard)
+        registration = _GuardedRegistration(self._server, self._guard)
         for add_to_server, servicer in registrations:
             known = len(registration.names)
             add_to_server(servicer, registration)
@@ -113,6 +113,7 @@ class MarbleServer:
         self._stopped = True
         await self._health.enter_graceful_shutdown()
         _log.info("server.draining", grace=grace)
+        self._guard.end_streams()
         await self._server.stop(grace)
         # grpc.aio returns from stop() before the handlers' last callbacks have run.
         await asyncio.sleep(0)

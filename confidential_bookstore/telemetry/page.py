@@ -152,7 +152,7 @@ def render_metrics(status: Status) -> str:
     for counter in status.counters():
         if counter.help:
             lines.append(f"# HELP cbs_{counter.name} {counter.help}")
-        lines += [f"# TYPE cbs_{counter.name} counter", f"cbs_{counter.name} {counter.value}"]
+        lines += [f"# TYPE cbs_{counter.name} {counter.kind}", f"cbs_{counter.name} {counter.value}"]
     lines += ["# HELP cbs_ready 1 when calls are served", "# TYPE cbs_ready gauge", f"cbs_ready {int(status.ready)}"]
     if refusals := status.refusals():
         lines += ["# HELP cbs_refused_calls_total calls refused, by rule", "# TYPE cbs_refused_calls_total counter"]

@@ -14,10 +14,14 @@ _MOST_REFUSALS = 256  # distinct rows; what comes after is counted in one row
 
 @dataclass(slots=True)
 class Counter:
-    """A number that only grows. Written by one thread, read by any."""
+    """A number on the page. Written by one thread, read by any.
+
+    `kind` is Prometheus' word: a "counter" grows until it is reset, a "gauge" goes up and down.
+    """
 
     name: str
     help: str = ""
+    kind: str = "counter"
     value: int = 0
 
     def add(self, amount: int = 1) -> None:
@@ -52,6 +56,10 @@ class Status:
     def counter(self, name: str, help: str = "") -> Counter:  # noqa: A002  # Prometheus calls it help, too
         """The counter of this name, made at the first call; `name` in lower case with underscores."""
         return self._counters.setdefault(name, Counter(name, help))
+
+    def gauge(self, name: str, help: str = "") -> Counter:  # noqa: A002  # as above
+        """The same for a number that goes up and down."""
+        return self._counters.setdefault(name, Counter(name, help, kind="gauge"))
 
     def refuse(self, peer: str, method: str, rule: str) -> None:
         """Counts one refused call."""

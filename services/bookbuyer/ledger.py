@@ -30,7 +30,7 @@ class Ledger:
         self._thread = thread
         self._bought = status.counter("books_bought", "copies bought since the last reset")
         self._refused = status.counter("purchases_refused", "purchases refused for good since the last reset")
-        self._pending = status.counter("purchases_pending", "purchases whose outcome is not known yet")
+        self._pending = status.gauge("purchases_pending", "purchases whose outcome is not known yet")
         self._purchases = Purchases()
         for data in journal:
             self._purchases.apply(decode(data))

@@ -15,7 +15,7 @@ class WarehouseCounters:
         self._orders = status.counter("orders", "orders committed")
         self._books_sold = status.counter("books_sold", "copies in those orders")
         self._books_restocked = status.counter("books_restocked", "copies added by restocks")
-        self._stock = status.counter("stock_total", "copies that can still be sold")
+        self._stock = status.gauge("stock_total", "copies that can still be sold")
 
     def show_totals_of(self, store: Store) -> None:
         """Read all four from the store."""

@@ -5,6 +5,7 @@ import datetime as dt
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,7 @@ def test_a_damaged_record_is_named(record):
 
 def test_the_verifier_trusts_what_was_measured(settings, machine):
     config = EnclaveConfig.parse(Path(coordinator.__file__).with_name("enclave.json").read_bytes())
+    settings = replace(settings, pccs_url="http://127.0.0.1:1")
     simulated = make_verifier(settings, MeasuredConfig(config=config, trust_root_pem=machine.root_pem))
     assert simulated.root.certificate_der == machine.root_der
     assert not make_verifier(settings, MeasuredConfig(config=config, trust_root_pem=b"")).root.simulated

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 
 import grpc
 import grpclib.client
@@ -252,6 +253,18 @@ async def test_calls_at_once_are_bounded(world, failure):
     await stub.GetSales(ASK)
 
 
+async def test_streams_do_not_hold_up_a_server_that_stops(world, failure):
+    server = await world.serve(Store())
+    health = health_pb2_grpc.HealthStub(world.channel(server.port, world.identity("bookbuyer")))
+    watch = health.Watch(health_pb2.HealthCheckRequest())
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    started = time.monotonic()
+    await server.stop(grace=20)
+    assert time.monotonic() - started < 2
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert (await failure(watch.read())).code() is grpc.StatusCode.UNAVAILABLE
+
+
 async def test_connection_ends_with_its_callers_certificate(world, failure):
     """The handshake was in time; a call after the certificate's end is refused, and a stream is cut at it."""
     server = await world.serve(Store())
@@ -260,7 +273,7 @@ async def test_connection_ends_with_its_callers_certificate(world, failure):
     health = health_pb2_grpc.HealthStub(world.channel(server.port, world.identity("bookthief", lifetime=2)))
     watch = health.Watch(health_pb2.HealthCheckRequest())
     await watch.read()
-    assert (await failure(watch.read())).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (await failure(watch.read())).code() is grpc.StatusCode.UNAVAILABLE
     error = await failure(stub.GetSales(ASK))
     assert error.details() == "the caller's certificate has expired (rule: valid-certificates-only)"
 
