@@ -28,6 +28,7 @@ _PRAGMAS = (
     "cipher_use_hmac = ON",
     "journal_mode = WAL",
     "synchronous = FULL",  # a commit returns after fsync
+    "cache_size = -512",  # KiB; the pages in use are few, and memory of an enclave is dear
     "temp_store = MEMORY",  # temporary tables would be files of their own
     "foreign_keys = ON",
     "trusted_schema = OFF",
