@@ -38,6 +38,12 @@ def machine() -> SimulatedPlatform:
     return SimulatedPlatform.create()
 
 
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """Real quotes."""
+    return Path(__file__).parents[1] / "vectors"
+
+
 @pytest.fixture
 def verifier(machine) -> Verifier:
     return Verifier(TrustRoot.from_pem(machine.root_pem), CachedCollateral(MachineCollateral(machine)))
