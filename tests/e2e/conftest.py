@@ -56,3 +56,11 @@ def system(built: Built, tmp_path: Path, network: str) -> Start:
         return made
 
     return make
+
+
+@pytest.fixture
+def run_dir(built, tmp_path) -> Path:
+    """A folder in which everything is built already."""
+    for name in ("platform", "enclaves", "signing-key.pem"):
+        (tmp_path / name).symlink_to(built.workspace.root / name)
+    return tmp_path

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -23,14 +22,6 @@ def enclaves_of(network: str) -> list[psutil.Process]:
         for connection in psutil.net_connections("tcp")
         if connection.laddr and connection.laddr.ip.startswith(f"{network}.") and connection.pid
     ]
-
-
-@pytest.fixture
-def run_dir(built, tmp_path) -> Path:
-    """A folder in which everything is built already."""
-    for name in ("platform", "enclaves", "signing-key.pem"):
-        (tmp_path / name).symlink_to(built.workspace.root / name)
-    return tmp_path
 
 
 def test_once_tells_the_whole_story(run_dir, network):

@@ -1,0 +1,60 @@
+"""Every command of the README is run, and every line of what one should see is seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [line for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+
+
+def run(command: list[str], **options) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "MAKEFLAGS": ""}
+    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=environment, **options)
+
+
+def test_each_command_of_the_readme_is_run_here():
+    """`make test` is what runs this."""
+    assert [command.split()[:3] for command in COMMANDS] == [
+        ["make", "demo"],
+        ["make", "test"],
+        ["cbs", "enclave", "sign"],
+        ["cbs", "enclave", "info"],
+    ]
+
+
+def test_make_demo_shows_what_the_readme_says(run_dir, network):
+    options = f"--once --output json --run-dir {run_dir} --network {network}"
+    done = run(["make", "-s", "demo", f"ARGS={options}", f"PYTHON={sys.executable}"], cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [(row["part"], row["expected"]) for row in json.loads(done.stdout)["outcomes"]]
+    promised = re.findall(r"^  ok   (.+?) {2,}(.+)$", README, re.MULTILINE)
+    assert promised == told
+
+
+def test_enclave_commands(run_dir, tmp_path_factory):
+    """Run as written, in a folder that has the sources and a `.run`."""
+    project = tmp_path_factory.mktemp("project")
+    for name in ("confidential_bookstore", "coordinator", "services", "cli", "demo", "pyproject.toml"):
+        (project / name).symlink_to(ROOT / name)
+    (project / ".run").symlink_to(run_dir)
+    sign, info = (shlex.split(command) for command in COMMANDS if command.startswith("cbs enclave"))
+    signed = run(sign, cwd=project)
+    assert signed.returncode == 0, signed.stderr
+    shown = run([*info, "--output", "json"], cwd=project)
+    assert shown.returncode == 0, shown.stderr
+    facts = json.loads(shown.stdout)
+    assert facts["BelongTogether"] is True
+    assert (facts["ProductID"], facts["Debug"]) == (3, False)
+    assert facts["UniqueID"] in signed.stdout
