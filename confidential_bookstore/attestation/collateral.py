@@ -163,7 +163,7 @@ def expiry(collateral: dcap_qvl.QuoteCollateralV3) -> float:
         for crl in (collateral.root_ca_crl, collateral.pck_crl):
             ends.append(x509.load_der_x509_crl(crl).next_update_utc or _LONG_AGO)
         return min(ends).timestamp()
-    except (*MALFORMED, KeyError) as error:
+    except (*MALFORMED, KeyError, RecursionError) as error:
         raise CollateralUnavailable("collateral is malformed", got=repr(error)) from error
 
 

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ import structlog
 
 from confidential_bookstore.api.marblerun.v1 import marble_pb2, marble_pb2_grpc
 from confidential_bookstore.attestation.binding import marble_report_data
-from confidential_bookstore.attestation.platforms import Platform
+from confidential_bookstore.attestation.platforms import Platform, gramine
+from confidential_bookstore.attestation.platforms.device_files import DeviceFiles
 from confidential_bookstore.errors import (
     ActivationDenied,
     ConfigurationError,
@@ -39,6 +41,7 @@ from confidential_bookstore.secret import Secret
 _ACTIVATE_SECONDS = 30.0
 _LARGEST_ANSWER = 16 * 1024 * 1024
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 15.0
+_GRAMINE_DEVICES = Path("/", gramine.DIRECTORY)
 _NOT_YET = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.DEADLINE_EXCEEDED}
 )
@@ -183,7 +186,7 @@ def write_files(files: Mapping[str, Secret[bytes]]) -> None:
     Raises:
         ConfigurationError: a file cannot be written.
     """
-    for name in sorted(files, key=lambda name: (not name.startswith("/dev/attestation/"), name)):
+    for name in sorted(files, key=lambda name: (not Path(name).is_relative_to(_GRAMINE_DEVICES), name)):
         write_file(Path(name), files[name].reveal())
 
 
@@ -193,12 +196,13 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         ConfigurationError: it cannot be written.
     """
-    if path.is_relative_to("/dev"):  # a device takes its content in one write and cannot be renamed
-        path.write_bytes(content)
-        return
     try:
+        if path.is_relative_to(_GRAMINE_DEVICES):  # they take their content in one write and cannot be renamed
+            DeviceFiles().write(path, content)
+            return
         _make_directories(path.parent)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        # Not the process id: in a container that is the same at every start, also after a crash left the file behind.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(fd, "wb") as file:

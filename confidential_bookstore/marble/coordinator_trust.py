@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from confidential_bookstore.attestation.binding import coordinator_report_data
 from confidential_bookstore.attestation.claims import Claims
 from confidential_bookstore.attestation.package import Package
+from confidential_bookstore.attestation.roots import MALFORMED
 from confidential_bookstore.attestation.verifier import Verifier
 from confidential_bookstore.errors import (
     AttestationError,
@@ -132,13 +133,18 @@ async def mesh_certificate(
         CoordinatorUntrusted: the certificate has another key than the coordinator's intermediate, or no DNS name.
     """
     context = unverified_context(chain_pem=chain_pem, key_pem=key_pem, alpn=("h2",))
-    certificate = x509.load_der_x509_certificate(await asyncio.to_thread(_served_certificate, address, context))
-    if _public_key(certificate) != _public_key(verified.intermediate):
+    served = await asyncio.to_thread(_served_certificate, address, context)
+    try:
+        certificate = x509.load_der_x509_certificate(served)
+        belongs = _public_key(certificate) == _public_key(verified.intermediate)
+    except MALFORMED as error:
+        raise CoordinatorUntrusted(f"the server at {address} shows a malformed certificate") from error
+    if not belongs:
         raise CoordinatorUntrusted(f"the server at {address} is not the verified coordinator's")
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         server_name = names.get_values_for_type(x509.DNSName)[0]
-    except (x509.ExtensionNotFound, IndexError):
+    except (*MALFORMED, x509.ExtensionNotFound, IndexError):
         raise CoordinatorUntrusted(
             "the coordinator's certificate has no DNS name", hint="set EDG_COORDINATOR_DNS_NAMES for the coordinator"
         ) from None
@@ -179,7 +185,7 @@ def _parse(answer: bytes) -> tuple[x509.Certificate, x509.Certificate, bytes]:
         data: Any = json.loads(answer)["data"]
         intermediate, root = x509.load_pem_x509_certificates(data["cert"].encode())
         quote = base64.b64decode(data["quote"] or "", validate=True)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (*MALFORMED, KeyError, AttributeError, RecursionError) as error:
         raise CoordinatorUntrusted(f"the coordinator's answer is malformed: {error}") from error
     return intermediate, root, quote
 
@@ -203,7 +209,7 @@ def _served_certificate(address: str, context: ssl.SSLContext) -> bytes:
 def _require_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except (*MALFORMED, InvalidSignature) as error:
         subject = certificate.subject.rfc4514_string()
         raise CoordinatorUntrusted("a certificate of the coordinator is not signed by its root", got=subject) from error
 

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from confidential_bookstore.errors import CoordinatorUntrusted
-from confidential_bookstore.pki.names import DEFAULT_TRUST_DOMAIN, marble_type_of, marble_uri
+from confidential_bookstore.pki.names import marble_type_of, marble_uri
 from confidential_bookstore.secret import Secret
 
 # Set by the coordinator for every marble; the names are MarbleRun's.
@@ -32,7 +32,8 @@ class Identity:
     """One marble's certificate with its key. `not_before` and `not_after` are Unix seconds.
 
     `chain_pem` is the leaf, then the coordinator's intermediate. Peers anchor in `marble_root_pem` (the intermediate's
-    name and key, self-signed); whoever has attested the coordinator anchors in `coordinator_root_pem`.
+    name and key, self-signed); whoever has attested the coordinator anchors in `coordinator_root_pem`. Below
+    `trust_domain` the coordinator keeps one name for each marble type; it is empty if the coordinator keeps none.
     """
 
     marble_type: str
@@ -43,7 +44,7 @@ class Identity:
     coordinator_root_pem: bytes
     not_before: float
     not_after: float
-    trust_domain: str = DEFAULT_TRUST_DOMAIN
+    trust_domain: str
 
     def expired(self, now: float) -> bool:
         """Whether peers refuse the certificate at this time (Unix seconds)."""
@@ -117,15 +118,15 @@ def _check_key(leaf: x509.Certificate, key_pem: bytes) -> None:
 
 
 def _trust_domain(leaf: x509.Certificate, marble_type: str) -> str:
-    """From the leaf's SPIFFE id; an original MarbleRun coordinator writes none."""
+    """From the leaf's SPIFFE id; empty if there is none, as from an original MarbleRun coordinator."""
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return DEFAULT_TRUST_DOMAIN
+        return ""
     for uri in names.get_values_for_type(x509.UniformResourceIdentifier):
         if (domain := urlsplit(uri).hostname) and uri == marble_uri(marble_type, domain):
             return domain
-    return DEFAULT_TRUST_DOMAIN
+    return ""
 
 
 class LiveIdentity:

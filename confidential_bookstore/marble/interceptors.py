@@ -18,16 +18,13 @@ import grpc
 import structlog
 
 from confidential_bookstore.errors import BookstoreError, ConfigurationError, PolicyDenied
-from confidential_bookstore.marble.peer import Connection, connection_of, current_peer_type, peer_of, set_current_peer
+from confidential_bookstore.marble.peer import current_peer, current_peer_type, peer_of, set_current_peer
 from confidential_bookstore.policy.access import AccessRules, Decision
 from confidential_bookstore.telemetry.status import Status
 
 MAXIMUM_UNARY_SECONDS = 30.0
 MAXIMUM_CONCURRENT_CALLS = 1024
-TLS13_ONLY = "tls-1.3-only"
 VALID_CERTIFICATES_ONLY = "valid-certificates-only"
-_MOST_CONNECTIONS = 4096
-_TRUST_SECONDS = 60.0
 _TOO_MANY = "too many calls at once"
 _STREAM_ENDED = "the stream ends: the service is stopping, or the caller's certificate has run out; call again"
 
@@ -63,7 +60,6 @@ class CallGuard:
         self._under_way = 0
         self._streams: set[asyncio.Timeout] = set()
         self._decisions: dict[tuple[str, str], Decision] = {}
-        self._inspect_again: dict[str, float] = {}
         self._clock = clock
         self._served = status.counter("calls_total", "calls that were let in")
         self._refused = status.counter("refusals_total", "calls that were refused")
@@ -86,7 +82,7 @@ class CallGuard:
     @contextlib.asynccontextmanager
     async def _stream(self, context: Context) -> AsyncGenerator[None, None]:
         """Bounds a stream by the end of its caller's certificate, and by `end_streams`."""
-        limit = asyncio.timeout(self._inspect(context).not_after - self._clock())
+        limit = asyncio.timeout(current_peer().not_after - self._clock())
         self._streams.add(limit)
         try:
             async with limit:
@@ -112,30 +108,17 @@ class CallGuard:
 
     def _admit(self, method: str, context: Context) -> None:
         """Raises unless the peer may call the method; then it is the current peer."""
-        if self._inspect_again.get(context.peer(), 0.0) <= self._clock():
-            self._inspect(context)
         peer = peer_of(context)
+        set_current_peer(peer)
+        if peer.not_after <= self._clock():
+            raise PolicyDenied("the caller's certificate has expired", rule=VALID_CERTIFICATES_ONLY)
         key = (peer.marble_type, method)
         decision = self._decisions.get(key)
         if decision is None:  # bounded: attested marble types times registered methods
             decision = self._decisions[key] = self._rules.allow(*key)
-        set_current_peer(peer)
         if not decision.allowed:
             raise PolicyDenied(f"{peer.marble_type} may not call {method}", rule=decision.rule)
         self._served.value += 1
-
-    def _inspect(self, context: Context) -> Connection:
-        """What is asked once a minute per connection. An address may come back with another connection behind it."""
-        connection = connection_of(context)
-        if connection.tls_version != "TLSv1.3":
-            raise PolicyDenied(f"the connection speaks {connection.tls_version or 'no TLS'}", rule=TLS13_ONLY)
-        now = self._clock()
-        if connection.not_after <= now:
-            raise PolicyDenied("the caller's certificate has expired", rule=VALID_CERTIFICATES_ONLY)
-        if len(self._inspect_again) >= _MOST_CONNECTIONS:
-            self._inspect_again.clear()
-        self._inspect_again[context.peer()] = min(connection.not_after, now + _TRUST_SECONDS)
-        return connection
 
     def _coroutine(self, method: str, behavior: Unary, *, streaming: bool) -> Unary:
         """Unary methods, and streaming ones that write their answers to the context."""

@@ -1,45 +1,38 @@
 """Who is calling: the attested identity of the peer of the current call.
 
-The marble type comes from the peer's certificate, which the coordinator issued to an attested enclave; the transport
-has verified the chain before anything here runs. A name the caller sends (a header, a field) is never looked at.
+The marble type comes from MarbleRun's extension in the peer's certificate, which only a coordinator writes; the
+transport has verified the chain before anything here runs. What a host can choose is never looked at: alternative
+names, headers, fields, addresses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
-from confidential_bookstore.errors import ConfigurationError, PeerRefused, PolicyDenied
-from confidential_bookstore.pki.names import marble_type_from_uris, marble_type_of
+from confidential_bookstore.errors import ConfigurationError, PolicyDenied
+from confidential_bookstore.pki.names import marble_type_of
 
 ATTESTED_MARBLES_ONLY = "attested-marbles-only"
+TLS13_ONLY = "tls-1.3-only"
 
-_SAN = "x509_subject_alternative_name"
 
-
+@dataclass(frozen=True, slots=True)
 class Peer:
-    """A marble, as its certificate names it. `uuid` was chosen by its host: good for logs, not for decisions."""
+    """A marble, as its certificate names it, and the certificate's end in Unix seconds.
 
-    __slots__ = ("_uuid", "marble_type")
+    `uuid` was chosen by its host: good for logs, not for decisions.
+    """
 
-    def __init__(self, marble_type: str, uuid: str | Callable[[], str]) -> None:
-        self.marble_type = marble_type
-        self._uuid = uuid
-
-    @property
-    def uuid(self) -> str:
-        """The certificate's common name; read from the connection only when it is asked for."""
-        if not isinstance(self._uuid, str):
-            self._uuid = self._uuid()
-        return self._uuid
-
-    def __repr__(self) -> str:
-        return f"Peer({self.marble_type!r}, {self.uuid!r})"
+    marble_type: str
+    uuid: str
+    not_after: float = math.inf
 
 
 _current: ContextVar[Peer] = ContextVar("current_peer")
@@ -68,61 +61,27 @@ def set_current_peer(peer: Peer) -> None:
     _current.set(peer)
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """Version of TLS (for example `TLSv1.3`) and end of the peer's certificate (Unix seconds)."""
-
-    tls_version: str
-    not_after: float
-
-
-def connection_of(context: Any) -> Connection:
-    """Reads the connection of a servicer context; this costs more than all other checks of a call together.
+def peer_of(context: Any) -> Peer:
+    """Reads the peer of a servicer context, from this very call's connection.
 
     Raises:
-        PolicyDenied: the peer has shown no certificate.
+        PolicyDenied: the connection is older than TLS 1.3, or its certificate belongs to no marble.
     """
     facts = context.auth_context()
-    pem = b"".join(facts.get("x509_pem_cert", ()))
-    if not pem:
+    version = b"".join(facts.get("ssl_tls_version", ())).decode("ascii", "replace")
+    if version != "TLSv1.3":
+        raise PolicyDenied(f"the connection speaks {version or 'no TLS'}", rule=TLS13_ONLY)
+    return _named_in(b"".join(facts.get("x509_pem_cert", ())))
+
+
+@lru_cache(maxsize=256)  # a peer shows the same certificate in all its calls
+def _named_in(certificate_pem: bytes) -> Peer:
+    if not certificate_pem:
         raise PolicyDenied("the caller showed no certificate", rule=ATTESTED_MARBLES_ONLY)
-    not_after = x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
-    return Connection(b"".join(facts.get("ssl_tls_version", ())).decode("ascii", "replace"), not_after)
-
-
-def peer_of(context: Any) -> Peer:
-    """Reads the peer of a servicer context.
-
-    The names of the certificate are cheap to read; the whole certificate is opened only if they hold no SPIFFE id, as
-    in certificates of an original MarbleRun coordinator.
-
-    Raises:
-        PolicyDenied: the certificate belongs to no marble, or to several.
-    """
-
-    def common_name() -> str:
-        names = context.auth_context().get("x509_common_name") or [b""]
-        return str(names[0].decode("utf-8", "replace"))
-
-    marble_type = None
-    if context.peer_identity_key() == _SAN:
-        marble_type = _type_from_names(tuple(context.peer_identities() or ()))
-    if marble_type is None:
-        marble_type = _type_from_certificate(b"".join(context.auth_context().get("x509_pem_cert", ())))
-    return Peer(marble_type, common_name)
-
-
-@lru_cache(maxsize=256)
-def _type_from_names(names: tuple[bytes, ...]) -> str | None:
-    try:
-        return marble_type_from_uris(name.decode("utf-8", "replace") for name in names)
-    except PeerRefused as error:
-        raise PolicyDenied(str(error), rule=ATTESTED_MARBLES_ONLY) from error
-
-
-@lru_cache(maxsize=256)
-def _type_from_certificate(pem: bytes) -> str:
-    marble_type = marble_type_of(x509.load_pem_x509_certificate(pem)) if pem else None
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    marble_type = marble_type_of(certificate)
     if marble_type is None:
         raise PolicyDenied("the caller's certificate belongs to no marble", rule=ATTESTED_MARBLES_ONLY)
-    return marble_type
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    uuid = str(names[0].value) if names else ""
+    return Peer(marble_type, uuid, certificate.not_valid_after_utc.timestamp())

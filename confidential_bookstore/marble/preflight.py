@@ -17,6 +17,7 @@ from collections.abc import Callable
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from confidential_bookstore.attestation.roots import MALFORMED
 from confidential_bookstore.errors import PeerRefused
 from confidential_bookstore.marble.identity import Identity
 from confidential_bookstore.marble.tls import split_address, unverified_context
@@ -79,7 +80,13 @@ def check_peer(
         der = tls.getpeercert(binary_form=True)
         if der is None:
             raise PeerRefused(f"{address} showed no certificate", cause="no-server-certificate")
-        _judge(address, x509.load_der_x509_certificate(der), identity, expected_marble_type, clock())
+        try:
+            leaf = x509.load_der_x509_certificate(der)
+            _judge(address, leaf, identity, expected_marble_type, clock())
+        except MALFORMED as error:
+            raise PeerRefused(
+                f"{address} shows a malformed certificate", cause="malformed-certificate", got=str(error)
+            ) from error
         if tls.version() != "TLSv1.3":
             raise PeerRefused(
                 f"{address} speaks an old TLS", cause="tls-version", got=tls.version(), expected="TLSv1.3"
@@ -145,7 +152,7 @@ def _judge(address: str, leaf: x509.Certificate, identity: Identity | None, expe
     if identity is not None:
         try:
             leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(identity.marble_root_pem))
-        except (ValueError, TypeError, InvalidSignature) as error:
+        except (*MALFORMED, InvalidSignature) as error:
             raise PeerRefused(
                 f"{address} shows a certificate of an unknown issuer",
                 cause="unknown-ca",

@@ -68,7 +68,10 @@ class Renewal:
                 await self._expired()
                 return
             self._live.replace(activation.identity)
-            await self._renewed(activation)
+            try:
+                await self._renewed(activation)
+            except BookstoreError as error:  # the new certificate is in force; the next renewal must still come
+                _log.error("renewal.incomplete", reason=str(error), hint=error.hint)
             _log.info("renewal.done", expires=activation.identity.not_after)
 
     async def _until_activated(self) -> Activation:

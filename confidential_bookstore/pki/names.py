@@ -2,8 +2,8 @@
 
 Three places carry the marble type, all written by the coordinator and never taken from a marble's request:
 
-* MarbleRun's extension 1.3.9903.2.1, whose value is the raw ASCII marble type (not DER);
-* the URI name `spiffe://<trust domain>/marble/<type>`, which servers read per call;
+* MarbleRun's extension 1.3.9903.2.1, whose value is the raw ASCII marble type (not DER), which servers read per call;
+* the URI name `spiffe://<trust domain>/marble/<type>`, which tells that this coordinator reserves names, and where;
 * the DNS name `<type>.<trust domain>`, which clients give to gRPC as the name to verify, because gRPC compares host
   names and nothing else. Names below the trust domain are refused in certificate requests, so nobody else can have it.
 """
@@ -11,11 +11,10 @@ Three places carry the marble type, all written by the coordinator and never tak
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from cryptography import x509
 
-from confidential_bookstore.errors import ConfigurationError, PeerRefused
+from confidential_bookstore.errors import ConfigurationError
 
 MARBLE_TYPE_OID = x509.ObjectIdentifier("1.3.9903.2.1")
 DEFAULT_TRUST_DOMAIN = "marbles.internal"
@@ -40,26 +39,20 @@ def marble_dns_name(marble_type: str, trust_domain: str) -> str:
     """The DNS name that only marbles of this type have.
 
     A type that is not a DNS label (upper case, underscores, dots) is written in hex: two types never share a name.
+
+    Raises:
+        ConfigurationError: there is no trust domain, so nobody keeps such names for their types.
     """
+    if not trust_domain:
+        raise ConfigurationError(
+            "the coordinator reserves no names, so that the type of a peer cannot be verified",
+            hint="channels need this project's coordinator: an original one gives any name to any marble type",
+        )
     if _DNS_LABEL.fullmatch(marble_type) and not marble_type.startswith("x--"):
         return f"{marble_type}.{trust_domain}"
     encoded = marble_type.encode().hex()
     labels = [encoded[i : i + 60] for i in range(0, len(encoded), 60)]
     return ".".join(["x--" + label for label in labels] + [trust_domain])
-
-
-def marble_type_from_uris(names: Iterable[str]) -> str | None:
-    """The marble type in a list of subject alternative names; None if there is none.
-
-    Raises:
-        PeerRefused: there is more than one.
-    """
-    found = [match[2] for name in names if (match := _URI.fullmatch(name))]
-    if len(found) > 1:
-        raise PeerRefused(
-            "certificate names several marbles", cause="wrong-marble-type", got=len(found), expected="one"
-        )
-    return found[0] if found else None
 
 
 def marble_type_of(certificate: x509.Certificate) -> str | None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from marble_pki import MarblePki, pem_of
 
 from confidential_bookstore.api.bookstore.v1 import bookstore_pb2_grpc
@@ -84,6 +88,26 @@ def failure() -> Callable:
         return caught.value
 
     return failure
+
+
+@pytest.fixture
+def malformed_server(pki: MarblePki, tmp_path) -> Callable:
+    """TLS with a certificate of version 8, which OpenSSL does not mind."""
+
+    @contextlib.asynccontextmanager
+    async def serve() -> AsyncIterator[int]:
+        chain, key = pki.leaf("bookstore")
+        der = x509.load_pem_x509_certificates(chain)[0].public_bytes(Encoding.DER)
+        version_3 = bytes.fromhex("a003020102")
+        assert version_3 in der
+        der = der.replace(version_3, bytes.fromhex("a003020107"), 1)
+        (tmp_path / "malformed.pem").write_text(ssl.DER_cert_to_PEM_cert(der) + key.decode())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "malformed.pem")
+        async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context) as server:
+            yield server.sockets[0].getsockname()[1]
+
+    return serve
 
 
 @dataclass(frozen=True)

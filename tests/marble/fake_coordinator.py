@@ -48,6 +48,7 @@ class FakeCoordinator:
     replace_env: dict[str, bytes] = field(default_factory=dict)
     quote_over: bytes | None = None
     status: int = 200
+    body: bytes | None = None
     mesh: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None
     activations: list[ActivationReq] = field(default_factory=list)
 
@@ -74,6 +75,8 @@ class FakeCoordinator:
         await self._web.cleanup()
 
     async def quote(self, request: web.Request) -> web.Response:
+        if self.body is not None:
+            return web.Response(body=self.body)
         nonce = base64.urlsafe_b64decode(request.query["nonce"])
         root = request.transport.get_extra_info("ssl_object")._connection.get_certificate(as_cryptography=True)
         over = self.quote_over if self.quote_over is not None else nonce

@@ -89,12 +89,21 @@ class MarblePki:
             subject=INTERMEDIATE, key=self.key, issuer=INTERMEDIATE, issuer_key=self.key, names=names, ca=True
         )
 
-    def leaf(self, marble_type: str, *, uuid: str = "", uri: bool = True, lifetime: float = 3600.0, age: float = 60.0):
-        """Returns (chain PEM, key PEM)."""
+    def leaf(
+        self,
+        marble_type: str,
+        *,
+        uuid: str = "",
+        original: bool = False,
+        dns_names: tuple[str, ...] = ("localhost",),
+        lifetime: float = 3600.0,
+        age: float = 60.0,
+    ):
+        """Returns (chain PEM, key PEM); `original` without the names that an original MarbleRun does not write."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names: list[x509.GeneralName] = [x509.DNSName("localhost")]
-        names.append(x509.DNSName(marble_dns_name(marble_type, self.trust_domain)))
-        if uri:
+        names: list[x509.GeneralName] = [x509.DNSName(name) for name in dns_names]
+        if not original:
+            names.append(x509.DNSName(marble_dns_name(marble_type, self.trust_domain)))
             names.append(x509.UniformResourceIdentifier(marble_uri(marble_type, self.trust_domain)))
         leaf = certificate(
             subject=uuid or str(uuid_module.uuid4()),

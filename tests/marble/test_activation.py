@@ -160,6 +160,20 @@ async def test_mesh_server_of_somebody_else(platform, verifier, trust, enclave):
         await fake.stop()
 
 
+async def test_malformed_certificate_at_the_mesh_address(settings, trust, enclave, malformed_server):
+    """OpenSSL takes it, and whoever is between marble and coordinator can show it: an error like any other."""
+    async with malformed_server() as port:
+        wrong = dataclasses.replace(settings, coordinator_address=f"127.0.0.1:{port}")
+        with pytest.raises(CoordinatorUntrusted, match="malformed certificate"):
+            await activate_once(wrong, enclave, trust, UUID)
+
+
+async def test_answer_that_is_too_deep_to_read(coordinator, settings, trust, enclave):
+    coordinator.body = b"[" * 200_000
+    with pytest.raises(CoordinatorUntrusted, match="malformed"):
+        await activate_once(settings, enclave, trust, UUID)
+
+
 def test_trusting_nobody_in_particular_is_refused(verifier):
     with pytest.raises(ConfigurationError, match="package or by its root"):
         CoordinatorTrust(verifier)
@@ -278,8 +292,25 @@ def test_files_are_written_in_one_step(tmp_path: Path):
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "b/c").stat().st_mode & 0o777 == 0o700
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
-    with pytest.raises(ConfigurationError, match="cannot write"):
-        write_files({str(tmp_path / "a/file-as-directory"): Secret(b"")})
+    for name in (str(tmp_path / "a/file-as-directory"), "/dev/attestation/keys/absent"):
+        with pytest.raises(ConfigurationError, match="cannot write"):
+            write_files({name: Secret(b"")})
+
+
+def test_what_a_crash_left_behind_does_not_stop_the_next_start(tmp_path: Path, monkeypatch):
+    """In a container, the process id is the same at every start."""
+
+    def crash(*_args) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", crash)
+        patch.setattr(Path, "unlink", crash)
+        with pytest.raises(KeyboardInterrupt):
+            write_files({str(tmp_path / "key"): Secret(b"1")})
+    assert len(list(tmp_path.iterdir())) == 1
+    write_files({str(tmp_path / "key"): Secret(b"2")})
+    assert (tmp_path / "key").read_bytes() == b"2"
 
 
 async def test_mesh_that_answers_nothing(coordinator, settings, trust, enclave):

@@ -56,6 +56,12 @@ async def test_peer_of_another_deployment(world):
     assert await cause_of(server.port, world.identity("bookbuyer")) == "unknown-ca"
 
 
+async def test_malformed_certificate(world, malformed_server):
+    async with malformed_server() as port:
+        for identity in (None, world.identity("bookbuyer")):
+            assert await cause_of(port, identity) == "malformed-certificate"
+
+
 async def test_own_certificate_has_expired(world):
     server = await world.serve(Store())
     assert await cause_of(server.port, world.identity("bookbuyer", lifetime=-1)) == "expired"

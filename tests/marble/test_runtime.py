@@ -189,6 +189,15 @@ async def test_coordinator_that_has_turned_is_not_given_a_renewal(coordinator, m
         assert any("not accepted" in e["reason"] for e in logs if e["event"] == "renewal.failed")
 
 
+async def test_renewal_goes_on_when_a_file_cannot_be_written(coordinator, marble):
+    coordinator.lifetime = 1.5
+    async with marble("bookstore") as store:
+        coordinator.files = {"/proc/no-such-file": b""}
+        with structlog.testing.capture_logs() as logs:
+            await until(lambda: store._live.generation >= 3)
+        assert "renewal.incomplete" in [entry["event"] for entry in logs]
+
+
 async def test_malformed_rules_stop_the_server(coordinator, marble):
     coordinator.env["MARBLE_ACCESS_RULES"] = b"[{}]"
     async with marble("bookstore") as store:

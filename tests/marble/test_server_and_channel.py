@@ -18,6 +18,7 @@ from marble_pki import MarblePki
 
 from confidential_bookstore.api.bookstore.v1 import bookstore_pb2, bookstore_pb2_grpc
 from confidential_bookstore.errors import ConfigurationError, NotFound, OutOfStock, PolicyDenied, StoreUnavailable
+from confidential_bookstore.marble.credentials import channel_credentials
 from confidential_bookstore.marble.identity import LiveIdentity
 from confidential_bookstore.marble.peer import current_peer
 from confidential_bookstore.marble.tls import unverified_context
@@ -67,11 +68,29 @@ async def test_attested_peer_is_known_by_type_and_uuid(world):
     assert world.status.as_json()["counters"]["calls_total"] == 1
 
 
-async def test_certificate_without_a_uri_is_known_by_its_extension(world):
-    """As issued by an original MarbleRun coordinator."""
-    server = await world.serve(Store())
-    stub = world.stub(server.port, world.identity("bookbuyer", uri=False))
-    assert (await stub.GetSales(ASK)).sales.seller == "bookbuyer"
+@pytest.mark.parametrize("requested", ["localhost", "spiffe://marbles.internal/marble/bookbuyer"])
+async def test_names_that_a_host_asked_for_do_not_count(world, failure, requested):
+    """An original MarbleRun coordinator copies any DNS name from the request; the marble type is in its extension."""
+    store = Store()
+    server = await world.serve(store)
+    for marble_type in ("bookbuyer", "bookthief"):
+        identity = world.identity(marble_type, original=True, dns_names=(requested,))
+        options = [("grpc.ssl_target_name_override", "localhost")]
+        address = f"127.0.0.1:{server.port}"
+        async with grpc.aio.secure_channel(address, channel_credentials(identity), options=options) as channel:
+            call = bookstore_pb2_grpc.BookstoreServiceStub(channel).GetSales(ASK)
+            if marble_type == "bookbuyer":
+                await call
+            else:
+                assert (await failure(call)).code() is grpc.StatusCode.PERMISSION_DENIED
+    assert [marble_type for marble_type, _ in store.peers] == ["bookbuyer"]
+
+
+async def test_no_channel_where_the_coordinator_reserves_no_names(world):
+    """There, a thief's certificate may have any DNS name, also the one that a bookstore would have."""
+    identity = world.identity("bookbuyer", original=True)
+    with pytest.raises(ConfigurationError, match="reserves no names"):
+        world.channel(1, identity)
 
 
 async def test_streams_know_their_peer(world):

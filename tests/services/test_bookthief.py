@@ -109,6 +109,7 @@ def store_identity() -> Identity:
         coordinator_root_pem=root,
         not_before=now - 60,
         not_after=now + 3600,
+        trust_domain="marbles.internal",
     )
 
 
