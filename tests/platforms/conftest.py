@@ -17,28 +17,41 @@ from confidential_bookstore.attestation.simulation.identity import EnclaveIdenti
 from confidential_bookstore.attestation.simulation.in_process import InProcessPlatform
 from confidential_bookstore.attestation.simulation.launcher import serve
 from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
+from confidential_bookstore.attestation.simulation.quoting import sgx_report
 
 ENCLAVE = EnclaveIdentity(mr_enclave=b"e" * 32, mr_signer=b"s" * 32, product_id=3, security_version=1)
 DOMAIN = TdIdentity(mr_td=b"t" * 48)
 
 
 class GramineDevice(DeviceFiles):
-    """/dev/attestation: `quote` is made anew from `user_report_data` at every read."""
+    """/dev/attestation: `report` and `quote` are made anew from `user_report_data` at every read.
+
+    The report is the CPU's, for the target in `target_info`; the quote is what the host hands in.
+    """
 
     def __init__(self, machine, directory):
         self.machine = machine
         self.directory = directory
+        self.quoted = ENCLAVE
         (directory / "keys").mkdir(parents=True)
         (directory / "attestation_type").write_bytes(b"dcap")
         (directory / "user_report_data").write_bytes(b"")
+        (directory / "my_target_info").write_bytes(b"i" * 512)
+        (directory / "target_info").write_bytes(b"")
+        (directory / "report").write_bytes(b"")
         (directory / "quote").write_bytes(b"")
         (directory / "keys" / "_sgx_mrenclave").write_bytes(b"E" * 16)
         (directory / "keys" / "_sgx_mrsigner").write_bytes(b"S" * 16)
 
     def read(self, path):
+        report_data = (self.directory / "user_report_data").read_bytes()
+        if path == self.directory / "report":
+            if len((self.directory / "target_info").read_bytes()) != 512:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            body = sgx_report(ENCLAVE, report_data, cpu_svn=self.machine.machine.cpu_svn)
+            path.write_bytes(body + b"key id and MAC".ljust(48))
         if path == self.directory / "quote":
-            report_data = (self.directory / "user_report_data").read_bytes()
-            path.write_bytes(self.machine.quote_sgx(ENCLAVE, report_data))
+            path.write_bytes(self.machine.quote_sgx(self.quoted, report_data))
         return super().read(path)
 
 

@@ -1,5 +1,7 @@
 """Gramine's pseudo-files: what can be missing or wrong."""
 
+import dataclasses
+
 import pytest
 
 from confidential_bookstore.attestation.platforms import SealPolicy
@@ -15,7 +17,15 @@ def test_only_dcap_attests(gramine, kind):
     assert (gramine.directory / "user_report_data").read_bytes() == b""
 
 
-@pytest.mark.parametrize("name", ["attestation_type", "user_report_data"])
+@pytest.mark.parametrize("field", ["mr_enclave", "mr_signer"])
+def test_the_host_cannot_hand_in_another_enclaves_quote(gramine, field):
+    """The quote comes from outside, and a marble takes the signer of its coordinator from its own quote."""
+    gramine.device.quoted = dataclasses.replace(gramine.device.quoted, **{field: b"x" * 32})
+    with pytest.raises(PlatformError, match="not of this enclave"):
+        gramine.platform.quote(bytes(64))
+
+
+@pytest.mark.parametrize("name", ["attestation_type", "user_report_data", "my_target_info", "target_info"])
 def test_a_missing_file_is_a_platform_error(gramine, name):
     (gramine.directory / name).unlink()
     with pytest.raises(PlatformError, match=name):

@@ -1,7 +1,8 @@
 """SGX under Gramine: quotes and sealing keys from the pseudo-files below `/dev/attestation`.
 
 Source: Gramine documentation, "Attestation and secret provisioning". Needs `sgx.remote_attestation = "dcap"` in the
-Gramine manifest. Inside the enclave these files are Gramine's own; the host cannot replace them.
+Gramine manifest. Inside the enclave these files are Gramine's own; the host cannot replace them. What it could replace
+is the quote, which the quoting enclave makes outside: so the quote must contain the report that the CPU makes inside.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from confidential_bookstore.errors import PlatformError, SealingUnavailable
 
 DIRECTORY = Path("dev/attestation")
 
+_QUOTE_HEADER_SIZE = 48
+_REPORT_BODY_SIZE = 384
 _SGX_KEY_SIZE = 16  # what EGETKEY returns
 _KEY_FILES = {SealPolicy.UNIQUE_KEY: "_sgx_mrenclave", SealPolicy.PRODUCT_KEY: "_sgx_mrsigner"}
 
@@ -40,7 +43,8 @@ class GraminePlatform:
         """An SGX quote over these 64 bytes.
 
         Raises:
-            PlatformError: no DCAP attestation in this enclave, or the quoting service does not answer.
+            PlatformError: no DCAP attestation in this enclave, or the quoting service does not answer or gives a quote
+                of another enclave.
         """
         require_report_data(report_data)
         try:
@@ -54,9 +58,19 @@ class GraminePlatform:
                         hint='set sgx.remote_attestation = "dcap" in the Gramine manifest',
                     )
                 self._files.write(self._directory / "user_report_data", report_data)
-                return self._files.read(self._directory / "quote")
+                report = self._local_report()
+                quote = self._files.read(self._directory / "quote")
         except OSError as error:
             raise PlatformError("Gramine did not give a quote", got=str(error)) from error
+        if quote[_QUOTE_HEADER_SIZE : _QUOTE_HEADER_SIZE + _REPORT_BODY_SIZE] != report:
+            raise PlatformError("the host gave a quote that is not of this enclave")
+        return quote
+
+    def _local_report(self) -> bytes:
+        """The body of EREPORT's report over the present `user_report_data`, for this enclave itself as the target."""
+        target = self._files.read(self._directory / "my_target_info")
+        self._files.write(self._directory / "target_info", target)
+        return self._files.read(self._directory / "report")[:_REPORT_BODY_SIZE]
 
     def sealing_key(self, policy: SealPolicy) -> bytes:
         """EGETKEY's 16 bytes, expanded to 32.
