@@ -1,7 +1,7 @@
 """Logging: one line per event on stderr, as JSON or as text.
 
-An event has a constant name and fields. Secrets are redacted wherever they stand in a field; what is not wrapped in
-`Secret` cannot be told from other text, so nothing secret is ever passed bare.
+An event has a constant name and fields. A `Secret` shows as `Secret(***)`, wherever it stands in a field; what is not
+wrapped cannot be told from other text, so nothing secret is ever passed bare.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from confidential_bookstore.errors import ConfigurationError
-from confidential_bookstore.secret import Secret
-
-REDACTED = "***"
 
 
 def configure_logging(service: str, fmt: str = "text", *, stream: TextIO | None = None, level: str = "info") -> None:
@@ -31,7 +28,8 @@ def configure_logging(service: str, fmt: str = "text", *, stream: TextIO | None 
     renderer: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
         if fmt == "json"
-        else [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        # The formatter that structlog prefers where rich is installed prints local variables, and so secrets.
+        else [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)]
     )
 
     def add_service(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
@@ -44,25 +42,9 @@ def configure_logging(service: str, fmt: str = "text", *, stream: TextIO | None 
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             add_service,
-            redact,
             *renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
-
-
-def redact(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Replaces every `Secret` in an event, also inside lists and dictionaries."""
-    return {key: _redacted(value) for key, value in event.items()}
-
-
-def _redacted(value: object) -> object:
-    if isinstance(value, Secret):
-        return REDACTED
-    if isinstance(value, dict):
-        return {key: _redacted(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_redacted(item) for item in value]
-    return value

@@ -54,6 +54,21 @@ def test_exceptions_have_their_traceback():
     assert "RuntimeError: broken" in line["exception"]
 
 
+@pytest.mark.parametrize("fmt", ["json", "text"])
+def test_a_traceback_shows_no_variables(fmt):
+    def fail(key: str) -> None:
+        raise RuntimeError(f"broken after {len(key)} bytes")
+
+    out = io.StringIO()
+    configure_logging("bookstore", fmt, stream=out)
+    try:
+        fail(bytes.fromhex("68756e74657232").decode())
+    except RuntimeError as error:
+        structlog.get_logger().error("call.failed", exc_info=error)
+    assert "RuntimeError: broken after 7 bytes" in out.getvalue()
+    assert "hunter2" not in out.getvalue()
+
+
 def test_debug_is_left_out_unless_asked_for():
     out = io.StringIO()
     configure_logging("bookstore", "json", stream=out)
