@@ -1,12 +1,16 @@
 """Launched enclaves: what they are, what enters them, and what they cannot do."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import zipfile
+import zipimport
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import dcap_qvl
@@ -23,7 +27,11 @@ from confidential_bookstore.attestation.platforms.simulated import (
     encode_request,
 )
 from confidential_bookstore.attestation.simulation import launcher, sigstruct
-from confidential_bookstore.attestation.simulation.bootstrap import allowed_environment, parse_environment
+from confidential_bookstore.attestation.simulation.bootstrap import (
+    NativeModules,
+    allowed_environment,
+    parse_environment,
+)
 from confidential_bookstore.attestation.simulation.identity import EnclaveIdentity
 from confidential_bookstore.attestation.simulation.measurement import Interpreter, measure
 from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
@@ -315,6 +323,38 @@ def test_no_unlisted_variable_enters(host, listed):
         expected = host.get(entry["name"], entry.get("value")) if entry["fromHost"] else entry.get("value")
         assert environment.pop(entry["name"], None) == expected
     assert environment == {}
+
+
+def test_an_enclave_whose_launcher_is_gone_already_does_not_start():
+    """The launcher ended before the kernel was told to end the enclave with it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    program = (
+        "from confidential_bookstore.attestation.simulation.bootstrap import end_with_launcher;"
+        f"end_with_launcher({theirs.fileno()})"
+    )
+    with theirs:
+        for gone in (False, True):
+            if gone:
+                ours.close()
+            ended = subprocess.run(
+                [sys.executable, "-c", program], pass_fds=[theirs.fileno()], capture_output=True, text=True, check=False
+            )
+            assert (ended.returncode, ended.stderr) == ((1, "the simulated CPU is gone\n") if gone else (0, ""))
+
+
+def test_a_native_module_cannot_be_changed_once_it_is_in_memory(tmp_path):
+    name = f"measured_module{EXTENSION_SUFFIXES[0]}"
+    with zipfile.ZipFile(tmp_path / "image", "w") as archive:
+        archive.writestr(name, b"\x7fELF")
+    found = NativeModules(zipimport.zipimporter(str(tmp_path / "image")), [name]).find_spec("measured_module")
+    assert found is not None
+    assert found.origin is not None
+    with Path(found.origin).open("rb+", buffering=0) as module:
+        assert module.read() == b"\x7fELF"
+        for change in (lambda: module.write(b"x"), lambda: module.truncate(0)):
+            with pytest.raises(PermissionError):
+                change()
+    os.close(int(Path(found.origin).name))
 
 
 def test_the_bootstrap_needs_only_the_standard_library():
