@@ -39,6 +39,7 @@ from confidential_bookstore.marble.identity import Identity
 from confidential_bookstore.secret import Secret
 
 _ACTIVATE_SECONDS = 30.0
+_ATTEMPT_SECONDS = 60.0
 _LARGEST_ANSWER = 16 * 1024 * 1024
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 15.0
 _GRAMINE_DEVICES = Path("/", gramine.DIRECTORY)
@@ -100,6 +101,16 @@ async def activate_once(
     settings: MarbleSettings, platform: Platform, trust: CoordinatorTrust, uuid: UUID
 ) -> Activation:
     """Verifies the coordinator, then activates: one attempt of `activate`, with the same errors."""
+    try:
+        async with asyncio.timeout(_ATTEMPT_SECONDS):
+            return await _attempt(settings, platform, trust, uuid)
+    except TimeoutError as error:  # each step has its own bound, but not against a peer that drips
+        raise CoordinatorUnavailable(
+            "the activation takes too long", expected=f"at most {_ATTEMPT_SECONDS:g} s"
+        ) from error
+
+
+async def _attempt(settings: MarbleSettings, platform: Platform, trust: CoordinatorTrust, uuid: UUID) -> Activation:
     verified = await verify_coordinator(settings.coordinator_client_address, trust)
     key = new_activation_key(settings.dns_names)
     mesh = await mesh_certificate(

@@ -2,7 +2,8 @@
 
 What has been appended is on the disk when `append` returns. A record that a crash cut short is dropped at the next
 open; any other difference from what was written is refused. What a single file cannot show: that its host has put
-back an older copy, or dropped whole records from its end.
+back an older copy, or dropped whole records from its end; nor, if it did so between two starts, which of the records
+that were written under the same index is the later one.
 
 Format (integers little-endian):
 

@@ -7,22 +7,25 @@ nothing that matters before they have.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.secret import Secret
 
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
+
 
 def split_address(address: str) -> tuple[str, int]:
-    """`host:port` or `[v6]:port` as host and port.
+    """`host:port` or `[v6]:port` as host and port; never one of gRPC's schemes, such as `unix:`.
 
     Raises:
         ConfigurationError: it has another form.
     """
-    host, separator, port = address.rpartition(":")
-    if not separator or not host or not port.isdecimal() or int(port) > 65535:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"]) > 65_535:
         raise ConfigurationError("not an address", got=repr(address), expected="host:port")
-    return host.strip("[]"), int(port)
+    return match["host"].strip("[]"), int(match["port"])
 
 
 def unverified_context(

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confidential_bookstore.errors import ConfigurationError
+from confidential_bookstore.marble.tls import split_address
 from confidential_bookstore.secret import Secret
-
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -65,9 +64,11 @@ class Environment:
     def address(self, name: str, default: str | None = None) -> str:
         """`host:port`, an IPv6 host in brackets."""
         value = self.text(name, default)
-        match = _ADDRESS.fullmatch(value)
-        if match is None or int(match["port"]) > 65_535:
-            raise ConfigurationError(f"environment variable {name} is wrong", got=repr(value), expected="host:port")
+        try:
+            split_address(value)
+        except ConfigurationError as error:
+            message = f"environment variable {name} is wrong"
+            raise ConfigurationError(message, got=error.got, expected=error.expected) from None
         return value
 
     def folder(self, name: str) -> Path:

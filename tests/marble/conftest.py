@@ -10,7 +10,7 @@ import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from marble_pki import MarblePki, pem_of
+from marble_pki import SERVICE, MarblePki, pem_of
 
 from confidential_bookstore.api.bookstore.v1 import bookstore_pb2_grpc
 from confidential_bookstore.attestation.roots import TrustRoot
@@ -21,8 +21,6 @@ from confidential_bookstore.marble.identity import Identity, LiveIdentity
 from confidential_bookstore.marble.server import MarbleServer
 from confidential_bookstore.policy.access import AccessRule, AccessRules
 from confidential_bookstore.telemetry.status import Status
-
-SERVICE = "/confidential_bookstore.api.bookstore.v1.BookstoreService"
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from confidential_bookstore.pki.names import DEFAULT_TRUST_DOMAIN, MARBLE_TYPE_OID, marble_dns_name, marble_uri
 
+SERVICE = "/confidential_bookstore.api.bookstore.v1.BookstoreService"
 INTERMEDIATE = "MarbleRun Coordinator - Intermediate CA"
 
 

@@ -26,6 +26,7 @@ from confidential_bookstore.errors import (
     CoordinatorUnavailable,
     CoordinatorUntrusted,
 )
+from confidential_bookstore.marble import activation
 from confidential_bookstore.marble.activation import activate, activate_once, load_or_create_uuid, write_files
 from confidential_bookstore.marble.activation_key import new_activation_key
 from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust
@@ -246,6 +247,19 @@ async def test_coordinator_without_a_manifest_or_away(coordinator, settings, tru
     await coordinator.start()
 
 
+async def test_coordinator_that_never_finishes_its_answer(settings, trust, enclave, monkeypatch):
+    """A renewal must get to its next attempt, and notice that the certificate has expired."""
+    writers = []
+    monkeypatch.setattr(activation, "_ATTEMPT_SECONDS", 0.2)
+    async with await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        wrong = dataclasses.replace(settings, coordinator_client_address=f"127.0.0.1:{port}")
+        with pytest.raises(CoordinatorUnavailable, match="takes too long"):
+            await activate_once(wrong, enclave, trust, UUID)
+        for writer in writers:
+            writer.close()
+
+
 async def test_client_api_that_speaks_something_else(settings, trust, enclave):
     async def handle(reader, writer):
         await reader.read(100)
@@ -311,6 +325,14 @@ def test_what_a_crash_left_behind_does_not_stop_the_next_start(tmp_path: Path, m
     assert len(list(tmp_path.iterdir())) == 1
     write_files({str(tmp_path / "key"): Secret(b"2")})
     assert (tmp_path / "key").read_bytes() == b"2"
+
+
+@pytest.mark.parametrize(
+    "address", ["bookstore", "bookstore:", ":1", "a:65536", "a:\u0661", "unix:/tmp/socket:1", "::1:1"]
+)
+def test_addresses_are_a_host_and_a_port(address):
+    with pytest.raises(ConfigurationError, match="CBS_LISTEN_ADDR is not an address"):
+        MarbleSettings.from_environ({"EDG_MARBLE_TYPE": "bookstore", "CBS_LISTEN_ADDR": address})
 
 
 async def test_mesh_that_answers_nothing(coordinator, settings, trust, enclave):

@@ -15,10 +15,10 @@ from pathlib import Path
 import grpc
 import pytest
 import structlog
-from conftest import SERVICE
 from fake_coordinator import BOOKSTORE, COORDINATOR_PACKAGE, FakeCoordinator
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpclib.const import Status
+from marble_pki import SERVICE
 from test_server_and_channel import Store
 
 from confidential_bookstore.api.bookstore.v1 import bookstore_pb2, bookstore_pb2_grpc

@@ -11,10 +11,9 @@ import grpc
 import grpclib.client
 import pytest
 import structlog
-from conftest import SERVICE
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from marble_pki import MarblePki
+from marble_pki import SERVICE, MarblePki
 
 from confidential_bookstore.api.bookstore.v1 import bookstore_pb2, bookstore_pb2_grpc
 from confidential_bookstore.errors import ConfigurationError, NotFound, OutOfStock, PolicyDenied, StoreUnavailable

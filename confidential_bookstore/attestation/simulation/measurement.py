@@ -4,7 +4,8 @@
 
 The interpreter is its executable and, where there is one, its shared library. Of the standard library, everything
 counts that an enclave could import; parts that no enclave needs are left out because distributions remove or add them.
-The C library and the kernel are not measured, and neither are arguments and environment, as in SGX.
+The C library and the kernel are not measured, and neither are arguments and environment, as in SGX. Unlike in SGX,
+files of the interpreter are measured at the launch and read later: whoever can write them is trusted not to in between.
 """
 
 from __future__ import annotations
