@@ -22,9 +22,12 @@ from marble_pki import SERVICE
 from test_server_and_channel import Store
 
 from confidential_bookstore.api.bookstore.v1 import bookstore_pb2, bookstore_pb2_grpc
+from confidential_bookstore.attestation.enclave import EnclaveConfig, MeasuredConfig
+from confidential_bookstore.attestation.package import Package
 from confidential_bookstore.attestation.simulation.in_process import InProcessPlatform
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.marble import Marble, MarbleSettings
+from confidential_bookstore.marble.runtime import _coordinator_package
 
 RULES = json.dumps([{"name": "buys", "source": "bookbuyer", "methods": [f"{SERVICE}/*"]}])
 ADD = bookstore_pb2_grpc.add_BookstoreServiceServicer_to_server
@@ -99,6 +102,16 @@ async def test_activated_marble(coordinator, marble, tmp_path):
         assert (status["uniqueID"], status["signerID"]) == ("62" * 32, "73" * 32)
         assert status["certificateExpires"].endswith("Z")
     assert [task for task in asyncio.all_tasks() if task.get_name() == "renewal"] == []
+
+
+@pytest.mark.parametrize("named", ["", "ab" * 32])
+def test_the_coordinator_is_of_the_marbles_own_signer_unless_another_is_measured(platform, named):
+    wanted = {"productID": 1, "securityVersion": 7} | ({"signerID": named} if named else {})
+    config = {"name": "x", "module": "x", "extra": "x", "productID": 3, "securityVersion": 1, "coordinator": wanted}
+    measured = MeasuredConfig(config=EnclaveConfig.parse(json.dumps(config)), trust_root_pem=b"")
+    package = _coordinator_package(measured, InProcessPlatform(platform, BOOKSTORE))
+    signer = named or BOOKSTORE.mr_signer.hex()
+    assert package == Package(signer_id=signer, product_id=1, security_version=7)
 
 
 async def test_identity_before_activation(marble):
