@@ -29,24 +29,28 @@ _log = structlog.get_logger()
 _DEADLINE_SECONDS = 5.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
 
-# The store looks for an earlier sale of the purchase_id first. So when it says one of these, there was none.
+# About the request itself: every attempt, whenever it arrives, gets the same answer.
 _VERDICTS = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.FAILED_PRECONDITION,  # out of stock
         grpc.StatusCode.ALREADY_EXISTS,  # the purchase_id is another purchase's
     }
 )
-# Turned away at the door: says nothing about earlier attempts, which may have been let in.
-_DENIALS = frozenset(
-    {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED}
+# About this moment: an earlier attempt may have been let in, or be still on its way and find the title restocked.
+_REFUSALS_FOR_NOW = frozenset(
+    {
+        grpc.StatusCode.FAILED_PRECONDITION,  # out of stock
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
 )
 
 
 def is_final(code: grpc.StatusCode, *, first_attempt: bool) -> bool:
     """Whether an error with this code means that the purchase did not and will not happen."""
-    return code in _VERDICTS or (code in _DENIALS and first_attempt)
+    return code in _VERDICTS or (code in _REFUSALS_FOR_NOW and first_attempt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +86,12 @@ class Buyer:
         self._sleep = sleep
 
     async def run(self, *, interval: float, concurrency: int) -> None:
-        """Finish what is pending, then buy until cancelled: `concurrency` workers, each once per `interval` seconds."""
-        await self.finish_pending()
-        titles = await self._titles()
-        async with asyncio.TaskGroup() as workers:
+        """Finish what is pending, and buy until cancelled: `concurrency` workers, each once per `interval` seconds."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.finish_pending())
+            titles = await self._titles()
             for _ in range(concurrency):
-                workers.create_task(self._work(titles, interval))
+                tasks.create_task(self._work(titles, interval))
 
     async def finish_pending(self) -> None:
         """Settle the purchases of an earlier run, all at the same time."""
