@@ -28,13 +28,13 @@ from coordinator.live import LiveDeployment, load_or_begin
 from coordinator.marble_api import MarbleApi
 from coordinator.monitoring import Monitoring
 from coordinator.own_quote import OwnQuote
-from coordinator.sealing import SealedState
+from coordinator.sealing import SealedState, exclusively
 from coordinator.settings import CoordinatorSettings
 from coordinator.tls import AnyClientCertContext, ClientCertificate
 
 log = structlog.get_logger()
 
-MESH_LIMITS = Limits(request_bytes=1 << 20)
+MESH_LIMITS = Limits(request_bytes=256 << 10)  # some three of the largest requests
 CLIENT_LIMITS = Limits(request_bytes=LARGEST_BODY + (64 << 10))
 MONITORING_LIMITS = Limits(connections=32, request_bytes=64 << 10)
 GRACE = 20.0  # seconds for requests that are open when it stops
@@ -98,7 +98,7 @@ class Coordinator:
         """Starts.
 
         Raises:
-            SealedStateError: there is sealed state which cannot be unsealed. It is left as it is.
+            SealedStateError: there is sealed state which cannot be unsealed, or it is in use. It is left as it is.
             PlatformError: the platform does not quote or does not seal.
             ConfigurationError: an address is taken.
         """
@@ -123,6 +123,7 @@ class Coordinator:
         log.info("stopping")
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> _Running:
+        stack.enter_context(exclusively(self._settings.seal_directory))
         sealed = await asyncio.to_thread(SealedState.on, self._platform, self._settings.seal_directory)
         live = LiveDeployment(await asyncio.to_thread(load_or_begin, sealed, self._new_authority), sealed)
         stack.push_async_callback(live.settle)

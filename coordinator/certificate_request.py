@@ -1,7 +1,8 @@
 """What a marble's certificate request may ask for: DNS names and IP addresses, after checks.
 
 The host chooses the names in a request, so no name is taken that would make one marble look like another: none below
-the trust domain, none that is another marble type's name, and no wildcard, which could cover such a name.
+the trust domain, none that is another marble type's name or begins with it (`bookstore.shop.svc.cluster.local` is the
+bookstore's in a cluster), and no wildcard, which could cover such a name.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _check_dns_name(name: str, trust_domain: str, reserved: Collection[str]) -> 
             got=name,
             hint="the coordinator adds the marble's own name there; take it out of EDG_MARBLE_DNS_NAMES",
         )
-    if lowered in reserved:
+    if any(lowered == other or lowered.startswith(f"{other}.") for other in reserved):
         raise InvalidRequest(
             "certificate request asks for the name of another marble type",
             got=name,

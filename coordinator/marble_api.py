@@ -34,6 +34,7 @@ from confidential_bookstore.errors import (
     ManifestError,
 )
 from coordinator.activation import ActivationRequest, Parameters, build_parameters, check_request, parse_uuid
+from coordinator.certificate_request import MAX_REQUEST_SIZE
 from coordinator.deployment import Deployment
 from coordinator.events import ActivationCounters, EventLog, utc_now
 from coordinator.live import LiveDeployment
@@ -44,7 +45,6 @@ log = structlog.get_logger()
 
 # Bytes of each field. A quote has about 5 kB, with the certificate chain of the platform in it.
 LARGEST_QUOTE = 64 * 1024
-LARGEST_CSR = 32 * 1024
 LONGEST_TEXT = 256
 
 
@@ -182,7 +182,7 @@ def _verification_failed(reason: str, status: Status = Status.PERMISSION_DENIED)
 def _check_sizes(request: ActivationRequest) -> None:
     for name, value, most in (
         ("Quote", request.quote, LARGEST_QUOTE),
-        ("CSR", request.csr, LARGEST_CSR),
+        ("CSR", request.csr, MAX_REQUEST_SIZE),
         ("MarbleType", request.marble_type, LONGEST_TEXT),
         ("UUID", request.uuid, LONGEST_TEXT),
     ):

@@ -12,19 +12,24 @@ durable; then they are renamed. From the first rename on, the new data file is t
 the new key file; before it, the old two are. Therefore the pair that fits is always found among the four names, and a
 later write first puts it in its place.
 
-What cannot be prevented here: the host can put an older pair back.
+Two coordinators on one directory would each write over what the other has acknowledged: `exclusively` keeps a second
+one out.
+
+What cannot be prevented here: the host can put an older pair back, or start a second coordinator on a copy.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import fcntl
 import hashlib
 import itertools
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -71,7 +76,7 @@ class FileSystem(Protocol):
 
 
 class SealedState:
-    """Reads and replaces the sealed pair in one directory. One process at a time; calls must not overlap."""
+    """Reads and replaces the sealed pair in one directory, held with `exclusively`; calls must not overlap."""
 
     def __init__(
         self,
@@ -191,6 +196,32 @@ _NAMES = (DATA_FILE, KEY_FILE, DATA_FILE + NEW, KEY_FILE + NEW)
 _PAIRS = tuple(itertools.product((DATA_FILE, DATA_FILE + NEW), (KEY_FILE, KEY_FILE + NEW)))
 
 
+@contextlib.contextmanager
+def exclusively(directory: Path) -> Iterator[None]:
+    """Holds the directory, which is made if need be, for this process alone. Ends with the process, however it ends.
+
+    Raises:
+        SealedStateError: another process holds it, or it cannot be made or opened.
+    """
+    try:
+        DiskFiles().make_directory(directory)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise SealedStateError(
+            "the directory of the sealed state cannot be used", got=f"{directory}: {error.strerror}"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SealedStateError(
+                "the sealed state is in use", got=directory, hint="another coordinator runs on this directory"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def seal_records(records: Mapping[str, bytes], data_key: Secret[bytes]) -> bytes:
     """The content of `sealed_data`."""
     plain = json.dumps({key: base64.b64encode(value).decode() for key, value in records.items()}).encode()
@@ -265,7 +296,7 @@ class DiskFiles:
 
     def write(self, path: Path, content: bytes) -> None:
         """See `FileSystem`; makes the directory, mode 0700, if need be."""
-        self._make(path.parent)
+        self.make_directory(path.parent)
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
@@ -288,8 +319,9 @@ class DiskFiles:
         finally:
             os.close(descriptor)
 
-    def _make(self, directory: Path) -> None:
+    def make_directory(self, directory: Path) -> None:
+        """With its parents, mode 0700, durable; nothing happens if it is there."""
         if not directory.is_dir():
-            self._make(directory.parent)
+            self.make_directory(directory.parent)
             directory.mkdir(mode=0o700, exist_ok=True)
             self.sync(directory.parent)

@@ -28,7 +28,7 @@ def check_templates(marbles: Mapping[str, MarbleSpec], secrets: Mapping[str, Sec
 
     Raises:
         TemplateError: one of them cannot be rendered; the message names its path.
-        ManifestError: the parameters of a marble, or of all of them, are too large.
+        ManifestError: a variable has a NUL byte, or the parameters of a marble, or of all of them, are too large.
     """
     data = template_data({name: _placeholder(spec) for name, spec in secrets.items()}, _marblerun())
     total = 0
@@ -52,10 +52,13 @@ def _sizes(parameters: ParametersSpec, data: Namespace, path: str) -> Iterator[i
     """The sizes of what a marble is sent, one by one, so that the caller can stop."""
     for kind, specs in ((TemplateKind.FILE, parameters.files), (TemplateKind.ENV, parameters.env)):
         for key, spec in specs.items():
+            place = join_path(f"{path}.{kind.value}", key)
             try:
                 content = spec.render(data, kind)
             except TemplateError as error:
-                raise error.at(join_path(f"{path}.{kind.value}", key)) from None
+                raise error.at(place) from None
+            if kind is TemplateKind.ENV and b"\0" in content:
+                raise ManifestError(f"{place}: value of an environment variable has a NUL byte")
             yield len(key.encode()) + len(content)
     for argument in parameters.argv:
         yield len(argument.encode())

@@ -99,21 +99,13 @@ def _read_parameters(node: Node) -> ParametersSpec:
         if "\0" in argument.text():
             raise argument.error("argument has a NUL byte")
     return ParametersSpec(
-        files=MappingProxyType({path: _read_file(file)[0] for path, file in files.items()}),
-        env=MappingProxyType({variable: _read_variable(value) for variable, value in env.items()}),
+        files=MappingProxyType({path: _read_content(file) for path, file in files.items()}),
+        env=MappingProxyType({variable: _read_content(value) for variable, value in env.items()}),
         argv=fields.texts("Argv"),
     )
 
 
-def _read_variable(node: Node) -> FileSpec:
-    spec, content = _read_file(node)
-    if b"\0" in content:
-        raise node.error("value of an environment variable has a NUL byte")
-    return spec
-
-
-def _read_file(node: Node) -> tuple[FileSpec, bytes]:
-    """The specification, and its bytes before templates are expanded."""
+def _read_content(node: Node) -> FileSpec:
     if isinstance(node.value, str):
         content, no_templates = node.text().encode(), False
     else:
@@ -121,10 +113,10 @@ def _read_file(node: Node) -> tuple[FileSpec, bytes]:
         content = _decode(fields.get("Data") or Node("", node.path), fields.text("Encoding"), node)
         no_templates = fields.boolean("NoTemplates")
     if no_templates:
-        return FileSpec(content=content), content
+        return FileSpec(content=content)
     try:
         # Bytes that are not UTF-8 pass through a template unchanged.
-        return FileSpec(content=parse_template(content.decode(errors="surrogateescape"))), content
+        return FileSpec(content=parse_template(content.decode(errors="surrogateescape")))
     except TemplateError as error:
         raise error.at(node.path) from None
 

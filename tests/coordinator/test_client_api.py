@@ -90,6 +90,11 @@ async def test_a_manifest_is_set_once(client):
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
+async def test_a_second_manifest_is_not_even_read(client):
+    """Else anybody could have the coordinator make the keys of a manifest that it refuses anyway."""
+    assert (await client.set_manifest(b"no manifest"))[1]["message"] == "server is not in expected state"
+
+
 def posting(raw: bytes) -> bytes:
     return json.dumps({"manifest": base64.b64encode(raw).decode()}).encode()
 

@@ -47,14 +47,32 @@ async def test_sigterm_lets_a_running_activation_finish(start, bookstore, verifi
     assert (await activation).Env["GREETING"] == b"hello"
 
 
-async def test_an_address_in_use_leaves_nothing_open(start):
+async def test_an_address_in_use_leaves_nothing_open(start, tmp_path):
     async with start() as running:
         taken = ("127.0.0.1", running.client_port)
         with pytest.raises(ConfigurationError, match="cannot listen"):
-            async with start({"client_address": taken, "status_address": None}):
+            async with start({"client_address": taken, "status_address": None, "seal_directory": tmp_path / "other"}):
                 pass
         async with client_of(running) as client:
             assert (await client.data("/api/v2/status"))["code"] == 2
+
+
+async def test_two_coordinators_never_share_a_directory(start, settings):
+    async with start():
+        with pytest.raises(SealedStateError, match="in use") as refused:
+            async with start():
+                pass
+        assert str(settings.seal_directory) in str(refused.value)
+    async with start() as running, client_of(running) as client:
+        assert (await client.data("/api/v2/status"))["code"] == 2
+
+
+async def test_a_directory_that_cannot_be_made_is_named(start, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SealedStateError, match="cannot be used") as refused:
+        async with start({"seal_directory": tmp_path / "file" / "below"}):
+            pass
+    assert str(tmp_path) in str(refused.value)
 
 
 async def test_ports_are_known_while_it_runs(start):

@@ -4,10 +4,11 @@ import asyncio
 import datetime as dt
 import json
 import ssl
+from types import SimpleNamespace
 
 import grpc
 import pytest
-from coordinators import BOOKSTORE, STRANGER, certificates, client_of, manifest, page, set_manifest
+from coordinators import BOOKSTORE, SIGNER, STRANGER, certificates, client_of, manifest, page, set_manifest
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.verification import PolicyBuilder, Store
 from grpclib.const import Status
@@ -20,6 +21,12 @@ from raw_connection import connected
 
 from confidential_bookstore.errors import CollateralUnavailable
 from confidential_bookstore.pki.names import marble_type_of
+from confidential_bookstore.secret import Secret
+from coordinator.activation import ActivationRequest
+from coordinator.authority import Authority
+from coordinator.deployment import Deployment
+from coordinator.events import ActivationCounters, EventLog
+from coordinator.marble_api import MarbleApi
 
 CHAIN, KEY = "MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN", "MARBLE_PREDEFINED_PRIVATE_KEY"
 
@@ -101,6 +108,28 @@ async def test_without_a_client_certificate_there_is_no_connection(coordinator, 
     assert alert.value.reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
 
 
+async def test_without_a_client_certificate_there_is_no_activation_either(bookstore, verifier):
+    """Should the listener ever let such a connection through."""
+    authority = Authority.create(dns_names=["localhost"], now=dt.datetime.now(dt.UTC))
+    deployment = Deployment.begin(authority, Secret(bytes(32))).accept_manifest(manifest(), dt.datetime.now(dt.UTC))
+    api = MarbleApi(
+        live=SimpleNamespace(current=deployment),
+        verifier=verifier,
+        events=EventLog(),
+        counters=ActivationCounters(),
+        trust_domain="marbles.internal",
+        leaf_lifetime=dt.timedelta(hours=1),
+    )
+    request = bookstore().request()
+    asked = ActivationRequest(marble_type="bookstore", uuid=request.UUID, csr=request.CSR, quote=request.Quote)
+    with pytest.raises(GRPCError) as refusal:
+        await api.activate(asked, None)
+    assert (refusal.value.status, refusal.value.message) == (
+        Status.UNAUTHENTICATED,
+        "couldn't get marble TLS certificate",
+    )
+
+
 async def test_a_quote_for_another_key_is_refused_with_both(coordinator, bookstore):
     """Who relays a genuine quote over its own connection gets nothing."""
     genuine, relay = bookstore(), bookstore()
@@ -116,6 +145,21 @@ async def test_other_code_is_refused_with_what_it_is(coordinator, bookstore):
     assert status is Status.PERMISSION_DENIED
     assert message.startswith("marble verification failed: invalid quote: package does not allow this SignerID")
     assert STRANGER.mr_signer.hex() in message
+
+
+async def test_a_type_takes_its_own_package_only(start, bookstore):
+    """Code that is one marble of the manifest is not therefore every other one."""
+    other = {"UniqueID": STRANGER.mr_enclave.hex()}
+    genuine = {"SignerID": SIGNER.hex(), "ProductID": 3, "SecurityVersion": 2}
+    marbles = {"bookstore": {"Package": "ours"}, "bookwarehouse": {"Package": "theirs"}}
+    async with start() as coordinator:
+        await set_manifest(coordinator, manifest(Packages={"ours": genuine, "theirs": other}, Marbles=marbles))
+        await bookstore("bookstore").activate(coordinator.mesh_port)
+        status, message = await refused(coordinator, bookstore("bookwarehouse"))
+        assert status is Status.PERMISSION_DENIED
+        assert "package does not allow this UniqueID" in message
+        await bookstore("bookwarehouse", identity=STRANGER).activate(coordinator.mesh_port)
+        assert (await refused(coordinator, bookstore("bookstore", identity=STRANGER)))[0] is Status.PERMISSION_DENIED
 
 
 async def test_an_old_version_is_refused(coordinator, bookstore, machine):

@@ -62,14 +62,16 @@ def test_names_that_only_look_like_the_trust_domain():
     assert names(request("xmarbles.internal", "marbles.internal.example"))
 
 
-@pytest.mark.parametrize("name", ["bookbuyer", "BOOKBUYER", "store", "Store"])
+@pytest.mark.parametrize(
+    "name", ["bookbuyer", "BOOKBUYER", "store", "Store", "store.shop", "Bookbuyer.shop.svc.cluster.local"]
+)
 def test_names_of_other_marbles(name):
     with pytest.raises(InvalidRequest, match="another marble type"):
         names(request(name))
 
 
 def test_names_that_only_begin_like_another_marble():
-    assert names(request("store2", "my-store"))
+    assert names(request("store2", "my-store", "store2.shop", "shop.store"))
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,9 @@ class TestMarbles:
     def test_nul_in_an_argument(self):
         assert "Argv[0]: argument has a NUL byte" in refused_parameters(Argv=["a\0"])
 
-    @pytest.mark.parametrize("value", ["a\0", {"Data": "00", "Encoding": "hex"}, {"Data": "\0", "NoTemplates": True}])
+    @pytest.mark.parametrize(
+        "value", ["a\0", {"Data": "00", "Encoding": "hex"}, {"Data": "\0", "NoTemplates": True}, r'{{ "a\x00" }}']
+    )
     def test_nul_in_a_variable(self, value):
         assert "Env.X: value of an environment variable has a NUL byte" in refused_parameters(Env={"X": value})
 
