@@ -18,7 +18,7 @@ from uuid import uuid4
 from confidential_bookstore.attestation.simulation import sigstruct
 from confidential_bookstore.attestation.simulation.launcher import launch
 from confidential_bookstore.attestation.simulation.signing import SignedEnclave, sign_enclave
-from confidential_bookstore.errors import EnclaveError
+from confidential_bookstore.errors import EnclaveError, MeasurementMismatch
 from demo.door import NO_CERTIFICATE, NOT_VERIFIED, Door
 from demo.observation import observe
 from demo.system import System
@@ -112,7 +112,7 @@ async def _under_stale_signature(system: System, forged: SignedEnclave) -> Outco
     signature = system.enclaves["bookbuyer"].signature
     try:
         enclave = await asyncio.to_thread(launch, forged.image, signature, system.platform, env={})
-    except EnclaveError as error:
+    except MeasurementMismatch as error:
         return Outcome(part, expected, f"not launched: {error}", good=True)
     enclave.process.kill()
     await asyncio.to_thread(enclave.process.wait)

@@ -68,9 +68,11 @@ class Supervisor:
 
     async def __aexit__(self, *_exc: object) -> None:
         self._stopping.set()
-        if self._watching is not None:
-            await self._watching  # a launch that is under way ends first, so that its process is known
-        await self._stop_all()
+        try:
+            if self._watching is not None:
+                await self._watching  # a launch that is under way ends first, so that its process is known
+        finally:
+            await self._stop_all()
 
     async def start(self, program: Program) -> None:
         """Launch a program.
@@ -107,7 +109,7 @@ class Supervisor:
 
     async def _watch(self) -> None:
         while not self._stopping.is_set():
-            for running in self._running.values():
+            for running in list(self._running.values()):  # more may be started meanwhile
                 if running.enclave.process.poll() is not None:
                     await self._revive(running)
             with contextlib.suppress(TimeoutError):
