@@ -37,7 +37,9 @@
     ├── NotFound                      nothing has that name
     ├── OutOfStock                    fewer copies are left than were asked for
     ├── PurchaseIdReused              a purchase_id stands for another purchase already
-    └── StoreUnavailable              the store cannot be reached or written
+    ├── StoreUnavailable              the store cannot be reached or written
+    ├── NotServing                    this marble cannot serve now, for example because its certificate has expired
+    └── TooManyCalls                  the caller has more calls open than it may
 
 Messages are lower case, without a final period, and never contain a secret.
 """
@@ -318,3 +320,16 @@ class StoreUnavailable(BookstoreError):
 
     grpc_status = "UNAVAILABLE"
     exit_code = 2
+
+
+class NotServing(BookstoreError):
+    """This marble cannot serve now, for example because its certificate has expired."""
+
+    grpc_status = "UNAVAILABLE"
+    exit_code = 2
+
+
+class TooManyCalls(BookstoreError):
+    """The caller has more calls open than it may."""
+
+    grpc_status = "RESOURCE_EXHAUSTED"

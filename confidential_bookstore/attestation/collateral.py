@@ -7,6 +7,7 @@ holds a PCK certificate chain: dcap-qvl would prefer that one to the quote's own
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 import json
 import time
@@ -22,6 +23,8 @@ from confidential_bookstore.attestation.quote import Quote
 from confidential_bookstore.attestation.roots import MALFORMED
 from confidential_bookstore.errors import CollateralUnavailable, ConfigurationError
 
+_FRESH_SECONDS = 3600.0
+_RETRY_SECONDS = 60.0  # how long what is held serves on when the source is away
 _LONG_AGO = dt.datetime.fromtimestamp(0, dt.UTC)
 
 
@@ -84,14 +87,16 @@ class PccsCollateral:
 @dataclass(frozen=True, slots=True)
 class _Held:
     collateral: dcap_qvl.QuoteCollateralV3
+    fresh_until: float
     expires: float
 
 
 class CachedCollateral:
-    """Keeps what a source gave until the first part of it expires, per FMSPC, CA and TEE.
+    """Keeps what a source gave, per FMSPC, CA and TEE: asks again every hour, and does without until it expires.
 
-    Requests at the same time share one fetch. Failures are not kept, and expired collateral is never given out, not
-    even when fresh collateral cannot be had. A revocation is noticed when the CRL that lacks it expires.
+    So revocations are noticed within the hour, and a source that is away does no harm while what it gave is valid.
+    Requests at the same time share one fetch. Expired collateral is never given out, not even when fresh collateral
+    cannot be had.
 
     Args:
         source: asked when nothing valid is held.
@@ -108,9 +113,16 @@ class CachedCollateral:
         """See `CollateralSource`."""
         key = (quote.fmspc, quote.ca, quote.tee)
         held = self._held.get(key)
-        if held is None or held.expires <= self._clock():
-            held = await self._fetch(key, quote)
-        return held.collateral
+        if held is not None and held.fresh_until > self._clock():
+            return held.collateral
+        try:
+            return (await self._fetch(key, quote)).collateral
+        except CollateralUnavailable:
+            if held is None or held.expires <= self._clock():
+                raise
+            again = min(held.expires, self._clock() + _RETRY_SECONDS)
+            self._held[key] = dataclasses.replace(held, fresh_until=again)
+            return held.collateral
 
     async def _fetch(self, key: tuple[str, str, str], quote: Quote) -> _Held:
         fetch = self._fetches.get(key)
@@ -122,7 +134,8 @@ class CachedCollateral:
 
     async def _ask_source(self, key: tuple[str, str, str], quote: Quote) -> _Held:
         collateral = await self._source.collateral_for(quote)
-        held = self._held[key] = _Held(collateral, expiry(collateral))
+        expires = expiry(collateral)
+        held = self._held[key] = _Held(collateral, min(expires, self._clock() + _FRESH_SECONDS), expires)
         return held
 
     def _finish(self, key: tuple[str, str, str], fetch: asyncio.Task[_Held]) -> None:

@@ -17,13 +17,20 @@ from typing import Any, TypeAlias
 import grpc
 import structlog
 
-from confidential_bookstore.errors import BookstoreError, ConfigurationError, PolicyDenied
+from confidential_bookstore.errors import (
+    BookstoreError,
+    ConfigurationError,
+    NotServing,
+    PolicyDenied,
+    TooManyCalls,
+)
 from confidential_bookstore.marble.peer import current_peer, current_peer_type, peer_of, set_current_peer
-from confidential_bookstore.policy.access import AccessRules, Decision
+from confidential_bookstore.policy.access import OPEN_TO_EVERY_MARBLE, AccessRules, Decision
 from confidential_bookstore.telemetry.status import Status
 
 MAXIMUM_UNARY_SECONDS = 30.0
 MAXIMUM_CONCURRENT_CALLS = 1024
+MAXIMUM_STREAMS_PER_TYPE = 128
 VALID_CERTIFICATES_ONLY = "valid-certificates-only"
 _TOO_MANY = "too many calls at once"
 _STREAM_ENDED = "the stream ends: the service is stopping, or the caller's certificate has run out; call again"
@@ -58,7 +65,8 @@ class CallGuard:
         self._maximum = maximum_unary_seconds
         self._most = maximum_calls  # counted here, which costs less than `maximum_concurrent_rpcs` of grpc.aio
         self._under_way = 0
-        self._streams: set[asyncio.Timeout] = set()
+        self._streams: dict[asyncio.Timeout, str] = {}  # and the marble type of its caller
+        self.serving = True
         self._decisions: dict[tuple[str, str], Decision] = {}
         self._clock = clock
         self._served = status.counter("calls_total", "calls that were let in")
@@ -81,16 +89,25 @@ class CallGuard:
 
     @contextlib.asynccontextmanager
     async def _stream(self, context: Context) -> AsyncGenerator[None, None]:
-        """Bounds a stream by the end of its caller's certificate, and by `end_streams`."""
-        limit = asyncio.timeout(current_peer().not_after - self._clock())
-        self._streams.add(limit)
+        """Bounds a stream by the end of its caller's certificate, and by `end_streams`.
+
+        Raises:
+            TooManyCalls: no marble type may hold so many that nothing is left for the others.
+        """
+        peer = current_peer()
+        if list(self._streams.values()).count(peer.marble_type) >= MAXIMUM_STREAMS_PER_TYPE:
+            raise TooManyCalls(
+                f"{peer.marble_type} has too many streams open", expected=f"at most {MAXIMUM_STREAMS_PER_TYPE}"
+            )
+        limit = asyncio.timeout(peer.not_after - self._clock())
+        self._streams[limit] = peer.marble_type
         try:
             async with limit:
                 yield
         except TimeoutError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, _STREAM_ENDED)
         finally:
-            self._streams.discard(limit)
+            del self._streams[limit]
 
     def _guarded(self, method: str, handler: Handler) -> Handler:
         behavior = handler.unary_unary or handler.stream_unary or handler.unary_stream or handler.stream_stream
@@ -118,6 +135,8 @@ class CallGuard:
             decision = self._decisions[key] = self._rules.allow(*key)
         if not decision.allowed:
             raise PolicyDenied(f"{peer.marble_type} may not call {method}", rule=decision.rule)
+        if not self.serving and decision.rule != OPEN_TO_EVERY_MARBLE:  # health still says that it does not serve
+            raise NotServing("this marble has no valid certificate", hint="see its log for why it was not renewed")
         self._served.value += 1
 
     def _coroutine(self, method: str, behavior: Unary, *, streaming: bool) -> Unary:

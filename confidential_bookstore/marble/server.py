@@ -101,7 +101,8 @@ class MarbleServer:
         return self.port
 
     async def set_serving(self, *, serving: bool) -> None:
-        """What the health service answers, for the whole server and for each service."""
+        """What the health service answers, for the whole server and for each service; if not, other calls fail."""
+        self._guard.serving = serving
         state = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in (health.OVERALL_HEALTH, *self.services):
             await self._health.set(service, state)

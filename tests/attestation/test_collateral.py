@@ -105,17 +105,28 @@ async def test_a_pck_chain_in_the_collateral_is_not_passed_on(sgx, vector_named,
         dcap_qvl.verify(sgx.raw, dcap_qvl.QuoteCollateralV3.from_json(json.dumps(document)), sgx.now)
 
 
-async def test_cache_asks_once_until_the_first_part_expires(sgx, quote):
+async def test_cache_asks_once_an_hour(sgx, quote):
+    source, clock = Source(sgx.collateral), Clock(sgx.now)
+    cache = CachedCollateral(source, clock)
+    for seconds, asked in ((0, 1), (3599, 1), (3600, 2), (7199, 2), (7200, 3)):
+        clock.now = sgx.now + seconds
+        assert await cache.collateral_for(quote) is sgx.collateral
+        assert source.asked == asked
+
+
+async def test_cache_does_without_its_source_until_the_first_part_expires(sgx, quote):
     end = expiry(sgx.collateral)
     source, clock = Source(sgx.collateral), Clock(sgx.now)
     cache = CachedCollateral(source, clock)
-    for now in (sgx.now, end - 1):
+    await cache.collateral_for(quote)
+    source.fail = True
+    for now, asked in ((end - 100, 2), (end - 50, 2), (end - 1, 3)):  # and asks it no more than once a minute
         clock.now = now
         assert await cache.collateral_for(quote) is sgx.collateral
-    assert source.asked == 1
+        assert source.asked == asked
     clock.now = end
-    await cache.collateral_for(quote)
-    assert source.asked == 2
+    with pytest.raises(CollateralUnavailable):
+        await cache.collateral_for(quote)
 
 
 async def test_cache_keeps_platforms_cas_and_tees_apart(sgx, quote):
@@ -151,17 +162,6 @@ async def test_cache_keeps_no_failure(sgx, quote):
     assert source.asked == 1
     source.fail = False
     assert await cache.collateral_for(quote) is sgx.collateral
-
-
-async def test_cache_gives_out_nothing_expired_when_fresh_collateral_fails(sgx, quote):
-    source, clock = Source(sgx.collateral), Clock(sgx.now)
-    cache = CachedCollateral(source, clock)
-    await cache.collateral_for(quote)
-    source.fail = True
-    assert await cache.collateral_for(quote) is sgx.collateral
-    clock.now = expiry(sgx.collateral)
-    with pytest.raises(CollateralUnavailable):
-        await cache.collateral_for(quote)
 
 
 async def test_expired_collateral_of_a_source_is_refused_by_the_verifier(sgx):

@@ -19,6 +19,7 @@ from confidential_bookstore.api.bookstore.v1 import bookstore_pb2, bookstore_pb2
 from confidential_bookstore.errors import ConfigurationError, NotFound, OutOfStock, PolicyDenied, StoreUnavailable
 from confidential_bookstore.marble.credentials import channel_credentials
 from confidential_bookstore.marble.identity import LiveIdentity
+from confidential_bookstore.marble.interceptors import MAXIMUM_STREAMS_PER_TYPE
 from confidential_bookstore.marble.peer import current_peer
 from confidential_bookstore.marble.tls import unverified_context
 
@@ -268,6 +269,36 @@ async def test_calls_at_once_are_bounded(world, failure):
         assert (await failure(refused)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     store.release.set()
     await call
+    await stub.GetSales(ASK)
+
+
+async def test_no_marble_type_takes_all_streams(world, failure):
+    server = await world.serve(Store())
+
+    def watch(marble_type: str):
+        health = health_pb2_grpc.HealthStub(world.channel(server.port, world.identity(marble_type)))
+        return health.Watch(health_pb2.HealthCheckRequest())
+
+    thief = health_pb2_grpc.HealthStub(world.channel(server.port, world.identity("bookthief")))
+    held = [thief.Watch(health_pb2.HealthCheckRequest()) for _ in range(MAXIMUM_STREAMS_PER_TYPE)]
+    for stream in held:
+        await stream.read()
+    assert (await failure(watch("bookthief").read())).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await watch("bookbuyer").read()).status == health_pb2.HealthCheckResponse.SERVING
+    held[0].cancel()
+    await asyncio.sleep(0.1)
+    assert (await watch("bookthief").read()).status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_server_that_does_not_serve_says_so_and_serves_nobody(world, failure):
+    server = await world.serve(Store())
+    channel = world.channel(server.port)
+    stub, health = bookstore_pb2_grpc.BookstoreServiceStub(channel), health_pb2_grpc.HealthStub(channel)
+    await stub.GetSales(ASK)
+    await server.set_serving(serving=False)
+    assert (await failure(stub.GetSales(ASK))).code() is grpc.StatusCode.UNAVAILABLE
+    assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    await server.set_serving(serving=True)
     await stub.GetSales(ASK)
 
 

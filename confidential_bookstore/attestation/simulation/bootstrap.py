@@ -34,6 +34,8 @@ CONFIG_PATH = "measured/enclave.json"
 NATIVE_PATH = "measured/native.json"  # names of all shared objects in the image
 
 _PR_SET_PDEATHSIG = 1
+# Parts of the standard library that no enclave needs. They are not measured, and cannot be imported either.
+NOT_MEASURED = frozenset({"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip"})
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 
 
@@ -70,8 +72,14 @@ class NativeModules:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The import system's question, `importlib.abc.MetaPathFinder.find_spec`."""
+        """The import system's question, `importlib.abc.MetaPathFinder.find_spec`.
+
+        Raises:
+            ModuleNotFoundError: the module is of a part of the standard library that is not measured.
+        """
         del path, target
+        if not NOT_MEASURED.isdisjoint(name.split(".")):
+            raise ModuleNotFoundError(f"{name} is not measured, so it cannot be imported in an enclave", name=name)
         for suffix in importlib.machinery.EXTENSION_SUFFIXES:
             entry = name.replace(".", "/") + suffix
             if entry in self._names:

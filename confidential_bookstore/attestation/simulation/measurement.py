@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from confidential_bookstore.attestation.simulation.bootstrap import NOT_MEASURED
 from confidential_bookstore.errors import EnclaveError
 
 TAG = b"confidential-bookstore simulated enclave v1\0"
@@ -28,9 +29,7 @@ TAG = b"confidential-bookstore simulated enclave v1\0"
 FLAGS = ("-I", "-S", "-u", "-X", "utf8=1", "-X", "pycache_prefix=/dev/null/none")
 
 _IMPORTABLE = (".py", ".pyc", ".so", ".zip")
-_LEFT_OUT = frozenset(
-    {"__pycache__", "site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip"}
-)
+_LEFT_OUT = NOT_MEASURED | {"__pycache__", "site-packages", "dist-packages"}
 _PROBE = """
 import json, os, sys
 libraries = [line.split()[-1] for line in open("/proc/self/maps") if "/libpython" in line]
