@@ -16,7 +16,8 @@ from confidential_bookstore.secret import Secret
 from coordinator.activation import ActivationRequest, check_request
 from coordinator.authority import Authority
 from coordinator.manifest import Manifest, load_manifest
-from coordinator.secrets import SecretValue, generate_shared
+from coordinator.secret_value import SecretValue
+from coordinator.secrets import generate_shared
 from coordinator.state import MANIFEST, MANIFEST_SIGNATURE, ROOT_OF_SECRETS, SECRETS, CoordinatorState, Phase
 
 

@@ -26,8 +26,6 @@ from coordinator.authority import Authority, RandomBytes, issuer_key_identifier,
 from coordinator.manifest import Manifest, SecretSpec
 from coordinator.secret_value import SecretType, SecretValue
 
-__all__ = ["SecretType", "SecretValue", "generate_shared", "generate_unique", "unique_symmetric"]
-
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 
 _CURVES: dict[int, ec.EllipticCurve] = {

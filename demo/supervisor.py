@@ -103,10 +103,6 @@ class Supervisor:
         """How often a program had to be started again."""
         return self._running[name].restarts
 
-    def alive(self, name: str) -> bool:
-        """Whether the program's process runs at this moment."""
-        return self._running[name].enclave.process.poll() is None
-
     async def _watch(self) -> None:
         while not self._stopping.is_set():
             for running in list(self._running.values()):  # more may be started meanwhile

@@ -48,5 +48,5 @@ class Restocker:
 
     async def _order(self, book_id: str, purchase_id: str) -> None:
         restock_id = restock_id_for(self._warehouse.seller, purchase_id)
-        stocked = await self._warehouse.restock(restock_id, book_id, self._copies)
-        _log.info("store.restocked", book_id=book_id, copies=self._copies, stock=stocked.stock)
+        await self._warehouse.restock(restock_id, book_id, self._copies)
+        _log.info("store.restocked", copies=self._copies)  # not which: the host reads logs

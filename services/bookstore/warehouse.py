@@ -38,11 +38,10 @@ class Warehouse:
             raise StoreUnavailable("the warehouse answered out of turn", got=len(response.results), expected="1 result")
         return response.results[0]
 
-    async def restock(self, restock_id: str, book_id: str, copies: int) -> books_pb2.StockedBook:
+    async def restock(self, restock_id: str, book_id: str, copies: int) -> None:
         """Order copies, once per `restock_id`."""
         request = pb.RestockBooksRequest(restock_id=restock_id, book_id=book_id, copies=copies)
-        response: pb.RestockBooksResponse = await _answer(self._stub.RestockBooks(request))
-        return response.book
+        await _answer(self._stub.RestockBooks(request))
 
     async def get(self, book_id: str) -> books_pb2.StockedBook:
         """One title."""

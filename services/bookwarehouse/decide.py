@@ -6,6 +6,8 @@ stand in one place, whichever database keeps the books:
 * a purchase_id that is stored yields its stored receipt, or a refusal if it is asked to stand for something else;
 * an unknown book and a stock that is too small are refused;
 * each sale sees the stock that the sales before it have left.
+
+A refusal does not name the book: the reason goes into logs, which the host reads.
 """
 
 from __future__ import annotations
@@ -41,12 +43,12 @@ def decide(
         if earlier is not None:
             outcomes.append(_repeated(sale, earlier))
         elif sale.book_id not in left:
-            outcomes.append(Refused(Reason.UNKNOWN_BOOK, f"no book has the book_id {sale.book_id}"))
+            outcomes.append(Refused(Reason.UNKNOWN_BOOK, "no book has this book_id"))
         elif left[sale.book_id] < sale.quantity:
             outcomes.append(
                 Refused(
                     Reason.OUT_OF_STOCK,
-                    f"{left[sale.book_id]} copies of {sale.book_id} left, {sale.quantity} asked for",
+                    f"{left[sale.book_id]} copies left, {sale.quantity} asked for",
                 )
             )
         else:

@@ -149,7 +149,7 @@ def _receipt(row: Row[Any]) -> Receipt:
 def _one_book(connection: Connection, book_id: str) -> StockedBook:
     row = connection.execute(select(schema.books).where(schema.books.c.book_id == book_id)).one_or_none()
     if row is None:
-        raise NotFound(f"no book has the book_id {book_id}")
+        raise NotFound("no book has this book_id")
     return _stocked_book(row)
 
 

@@ -177,7 +177,7 @@ async def test_a_denial_after_a_lost_answer_decides_nothing(shop, journal_path):
 async def test_a_first_attempt_that_arrives_late_may_find_the_title_restocked(shop, journal_path):
     """It was given up on, a second one found the shelf empty, and then the first one is served after all."""
     shop.faults.add("BuyBook", "before", grpc.StatusCode.DEADLINE_EXCEEDED)
-    shop.store.refuse["emma"] = (grpc.StatusCode.FAILED_PRECONDITION, "0 copies of emma left")
+    shop.store.refuse["emma"] = (grpc.StatusCode.FAILED_PRECONDITION, "0 copies left")
     async with buyer_at(shop, journal_path) as (buyer, ledger):
         buying = asyncio.create_task(buyer.buy("emma"))
         await until(lambda: shop.faults.calls.count("BuyBook") >= 3)
@@ -200,7 +200,7 @@ async def test_a_purchase_that_stays_in_doubt_does_not_keep_the_buyer_from_buyin
         with pytest.raises(asyncio.CancelledError):
             await buying
     shop.faults.script.clear()
-    shop.store.refuse["emma"] = (grpc.StatusCode.FAILED_PRECONDITION, "0 copies of emma left")
+    shop.store.refuse["emma"] = (grpc.StatusCode.FAILED_PRECONDITION, "0 copies left")
     async with buyer_at(shop, journal_path) as (buyer, ledger):
         running = asyncio.create_task(buyer.run(interval=0, concurrency=1))
         await until(lambda: ledger.latest.value.books_bought >= 2)
