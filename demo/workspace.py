@@ -55,12 +55,14 @@ class Workspace:
         if not path.exists():
             self.root.mkdir(parents=True, exist_ok=True)
             key = sigstruct.new_signing_key()
-            path.touch(mode=0o600)
-            path.write_bytes(
+            unfinished = path.with_suffix(".tmp")
+            unfinished.touch(mode=0o600)
+            unfinished.write_bytes(
                 key.private_bytes(
                     serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
                 )
             )
+            unfinished.replace(path)
         return sigstruct.load_signing_key(path.read_bytes())
 
     def enclaves(self, platform: SimulatedPlatform, report: Callable[[str], None]) -> Mapping[str, SignedEnclave]:

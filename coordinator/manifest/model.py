@@ -18,6 +18,7 @@ from coordinator.manifest.fields import Fields, Node
 from coordinator.manifest.marbles import MarbleSpec, read_marble
 from coordinator.manifest.packages import PackageSpec, package_warnings, read_package
 from coordinator.manifest.secrets import SecretSpec, read_secret, secret_warnings
+from coordinator.secret_value import SecretType
 
 RESERVED_VARIABLES = "MARBLE_PREDEFINED_"
 
@@ -43,6 +44,10 @@ class Manifest:
         return hashlib.sha256(self.raw).hexdigest()
 
 
+# Whoever comes first may set a manifest, and RSA keys take seconds each.
+MOST_RSA_BITS = 16 * 4096
+
+
 def load_manifest(raw: bytes) -> Manifest:
     """Read and check a manifest.
 
@@ -66,6 +71,11 @@ def load_manifest(raw: bytes) -> Manifest:
             raise Node(None, f"{node.path}.Package").error(
                 "unknown package", got=ascii(marble.package[:80]), expected=f"one of {', '.join(sorted(packages))}"
             )
+    rsa_bits = sum(secret.size for secret in secrets.values() if secret.type is SecretType.CERT_RSA)
+    if rsa_bits > MOST_RSA_BITS:
+        raise Node(None, "Secrets").error(
+            "too much RSA to generate", got=f"{rsa_bits} bits in all", expected=f"at most {MOST_RSA_BITS}"
+        )
     check_templates(marbles, secrets)
     return Manifest(
         raw=raw,

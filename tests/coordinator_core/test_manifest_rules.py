@@ -269,6 +269,11 @@ class TestSecrets:
     def test_refused(self, secret, message):
         assert message in refusal(Secrets={"s": secret})
 
+    def test_rsa_keys_are_bounded_all_together(self):
+        secret = {"Type": "cert-rsa", "Size": 4096, "Shared": True}
+        assert len(load(Secrets={f"s{i}": secret for i in range(16)}).secrets) == 16
+        assert "got 69632 bits in all, expected at most 65536" in refusal(Secrets={f"s{i}": secret for i in range(17)})
+
     def test_a_ca_below_the_marble_root_is_accepted_with_a_warning(self):
         secret = {"Type": "cert-ecdsa", "Size": 256, "Cert": {"IsCA": True}}
         (warning,) = load(Secrets={"s": secret}).warnings
