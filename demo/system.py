@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Self, TypeVar
 
 from confidential_bookstore.attestation.collateral import CachedCollateral, PccsCollateral
@@ -16,7 +17,7 @@ from confidential_bookstore.attestation.simulation.pccs import start_pccs
 from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
 from confidential_bookstore.attestation.simulation.signing import SignedEnclave
 from confidential_bookstore.attestation.verifier import Verifier
-from confidential_bookstore.errors import CoordinatorUnavailable
+from confidential_bookstore.errors import ConfigurationError, CoordinatorUnavailable
 from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust
 from demo.manifest import build_manifest
 from demo.owner import DataOwner, VerifiedDeployment
@@ -62,6 +63,7 @@ class System:
         self._cleanup = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        _require_free(self.topology.listening())
         async with contextlib.AsyncExitStack() as cleanup:
             self._report("starting the platform's PCCS")
             pccs = await start_pccs(self.platform, self.topology.host("coordinator"), PCCS_PORT)
@@ -107,3 +109,22 @@ class System:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _require_free(addresses: Iterable[tuple[str, int]]) -> None:
+    """Before anything starts, rather than have one service after the other fail.
+
+    Raises:
+        ConfigurationError: something listens at one of them.
+    """
+    for address in addresses:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                raise ConfigurationError(
+                    "an address of the demo cannot be used",
+                    got=f"{address[0]}:{address[1]}: {error.strerror}",
+                    hint="stop what listens there, perhaps another demo, or use other addresses: --network 127.0.1",
+                ) from error

@@ -60,6 +60,12 @@ class Topology:
         """The page for people."""
         return f"http://{self.network}.1:{PAGES[service]}"
 
+    def listening(self) -> list[tuple[str, int]]:
+        """Every address that the system takes."""
+        coordinator = [(self.host("coordinator"), port) for port in (PCCS_PORT, MESH_PORT, CLIENT_PORT, EVENTS_PORT)]
+        services = [(self.host(name), SERVICE_PORT) for name in PAGES]
+        return coordinator + services + [(f"{self.network}.1", port) for port in PAGES.values()]
+
     def environment(self, service: str) -> dict[str, str]:
         """What the host hands to the service's enclave; the enclave takes only what its `enclave.json` lists."""
         folder = self.state / service

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,6 +41,21 @@ def test_once_tells_the_whole_story(run_dir, network):
     assert "CERTIFICATE_VERIFY_FAILED" in outcomes["a thief with a self-signed certificate"]["ended"]
     assert "\x1b" not in done.stdout + done.stderr
     assert enclaves_of(network) == []
+
+
+def test_an_address_that_is_taken_is_named_before_anything_starts(run_dir, network):
+    with socket.create_server((f"{network}.12", 14001)):
+        done = subprocess.run(
+            [*CBS, "demo", "--once", "--run-dir", str(run_dir), "--network", network],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 3
+    assert f"{network}.12:14001: Address already in use" in done.stderr
+    assert "--network" in done.stderr
+    assert "starting" not in done.stdout
 
 
 def test_it_stays_up_until_it_is_told_to_stop(run_dir, network):
