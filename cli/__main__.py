@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 
 import typer
+import typer.main
+from typer.exceptions import TyperException
 
 from cli import demo, enclave_info, enclave_run, enclave_sign, platform_init, platform_serve
-from confidential_bookstore.errors import BookstoreError
+from confidential_bookstore.errors import BookstoreError, ConfigurationError
 
 app = typer.Typer(
     help="The confidential bookstore.",
@@ -33,10 +35,19 @@ app.command("demo")(demo.command)
 def main() -> None:
     """Entry point of the console script."""
     try:
-        app()
+        code = typer.main.get_command(app).main(standalone_mode=False)
+    except TyperException as error:  # wrong use; without a message where the help was printed instead
+        message = error.format_message()
+        code = _say(f"{message}\nhint: try --help" if message else "", ConfigurationError.exit_code)
     except BookstoreError as error:
-        print(f"error: {error.diagnostics()}", file=sys.stderr)  # noqa: T201  # the edge of the process
-        raise SystemExit(error.exit_code) from None
+        code = _say(error.diagnostics(), error.exit_code)
+    sys.exit(code)
+
+
+def _say(message: str, code: int) -> int:
+    if message:
+        print(f"error: {message}", file=sys.stderr)  # noqa: T201  # the edge of the process
+    return code
 
 
 if __name__ == "__main__":

@@ -42,20 +42,30 @@ async def run(folder: Path, network: str, *, once: bool, output: OutputFormat) -
     progress = _progress(console)
     workspace = Workspace(folder)
     topology = Topology(network, workspace.state.resolve(), {})
-    platform = workspace.platform()
-    stop = _stop_signal()
-    enclaves = await asyncio.to_thread(workspace.enclaves, platform, progress)
-    async with System(workspace, topology, platform, enclaves, report=progress) as system:
-        telling = asyncio.create_task(tell(system, lambda part: progress(_line(part))))
-        if not await _finished_before(telling, stop):
-            return False
-        parts = telling.result()
-        _print(console, parts, output)
-        if not once:
-            console.print("everything keeps running; Ctrl-C stops it\n")
-            await _watch(console, topology, stop)
-            progress("stopping")
-    return all(part.good for part in parts)
+    stop, told = _stop_signal(), asyncio.Event()
+
+    async def play() -> bool:
+        platform = workspace.platform()
+        enclaves = await asyncio.to_thread(workspace.enclaves, platform, _unless_stopped(stop, progress))
+        async with System(workspace, topology, platform, enclaves, report=progress) as system:
+            parts = await tell(system, lambda part: progress(_line(part)))
+            _print(console, parts, output)
+            told.set()
+            if not once:
+                console.print("everything keeps running; Ctrl-C stops it\n")
+                await _watch(console, topology, stop)
+                progress("stopping")
+        return all(part.good for part in parts)
+
+    playing = asyncio.create_task(play())
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait({playing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if stop.is_set() and not told.is_set():  # once all is told, `_watch` sees the signal itself
+        progress("stopping")
+        playing.cancel()
+    await asyncio.wait({playing})
+    return not playing.cancelled() and playing.result()
 
 
 def _console(output: OutputFormat) -> Console:
@@ -92,16 +102,15 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-async def _finished_before(task: asyncio.Task[list[Outcome]], stop: asyncio.Event) -> bool:
-    """Whether the task ended before the signal came; if not, it is cancelled."""
-    waiting = asyncio.create_task(stop.wait())
-    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task})
-        return False
-    return True
+def _unless_stopped(stop: asyncio.Event, say: Callable[[str], None]) -> Callable[[str], None]:
+    """The same report, which ends the work in another thread once the signal has come."""
+
+    def report(text: str) -> None:
+        if stop.is_set():
+            raise asyncio.CancelledError
+        say(text)
+
+    return report
 
 
 async def _watch(console: Console, topology: Topology, stop: asyncio.Event) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from demo.attacks import Outcome, change_one_line, steal_at_the_door
 from demo.observation import Observation, observe
@@ -26,8 +26,9 @@ async def tell(system: System, report: Callable[[Outcome], None]) -> list[Outcom
             report(part)
 
     ended(_owner(system))
-    seen = await _first_books(system)
-    ended(_attested(seen), _sold(seen))
+    before, seen = await _first_books(system)
+    down = {name: words for name in MARBLES if (words := system.supervisor.last_words(name))}
+    ended(_attested(seen, down), _sold(before, seen))
     ended(*await steal_at_the_door(system))
     ended(*await change_one_line(system))
     ended(_stolen(await observe(system.topology)))
@@ -44,40 +45,45 @@ def _owner(system: System) -> Outcome:
     return Outcome(part, expected, ended, good=True)
 
 
-async def _first_books(system: System) -> Observation:
-    """Waits until all are attested and all three count some more books, but not for ever."""
+async def _first_books(system: System) -> tuple[Observation, Observation]:
+    """When all three serve, and when all three have counted some more books; but it does not wait for ever."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    before: int | None = None
+    before: Observation | None = None
     while True:
         seen = await observe(system.topology)
-        if seen.attested() == MARBLES:
-            traded = min(_traded(seen))
-            before = traded if before is None else before
-            if traded >= max(_BOOKS, before + 1):
-                return seen
+        if before is None and all(seen.services.get(name, {}).get("ready") for name in MARBLES):
+            before = seen
+        if before is not None and min(_traded_since(before, seen)) >= _BOOKS:
+            return before, seen
         if time.monotonic() > deadline:
-            return seen
+            return before or seen, seen
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-def _attested(seen: Observation) -> Outcome:
+def _attested(seen: Observation, down: Mapping[str, str]) -> Outcome:
+    """`down`: why marbles had to be started again."""
     attested = seen.attested()
+    missing = [f"{name} does not stay up: {down[name]}" for name in MARBLES if name in down and name not in attested]
     return Outcome(
         "every marble is attested before it gets a certificate",
         ", ".join(MARBLES),
-        ", ".join(attested) or "none",
+        "; ".join([", ".join(attested) or "none", *missing]),
         good=attested == MARBLES and all(seen.latest_activation(name) for name in MARBLES),
     )
 
 
-def _sold(seen: Observation) -> Outcome:
-    bought, sold, kept = _traded(seen)
+def _sold(before: Observation, seen: Observation) -> Outcome:
+    bought, sold, kept = _traded_since(before, seen)
     return Outcome(
         "bookbuyer buys, bookstore sells, bookwarehouse keeps",
         f"{_BOOKS} books",
         f"{bought} bought, {sold} sold, {kept} kept",
         good=min(bought, sold, kept) >= _BOOKS,
     )
+
+
+def _traded_since(before: Observation, seen: Observation) -> tuple[int, ...]:
+    return tuple(now - then for now, then in zip(_traded(seen), _traded(before), strict=True))
 
 
 def _traded(seen: Observation) -> tuple[int, int, int]:

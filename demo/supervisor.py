@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import subprocess
 import time
 from collections.abc import Mapping
@@ -103,6 +104,16 @@ class Supervisor:
         """How often a program had to be started again."""
         return self._running[name].restarts
 
+    def last_words(self, name: str) -> str | None:
+        """Why a program had to be started again: the last error in its log; None if it has always been up."""
+        running = self._running.get(name)
+        if running is None or (running.restarts == 0 and running.enclave.process.poll() is None):
+            return None
+        for line in reversed(running.program.log.read_text(errors="replace").splitlines()):
+            if (words := _error(line, name)) is not None:
+                return words
+        return "it ended without a word"
+
     async def _watch(self) -> None:
         while not self._stopping.is_set():
             for running in list(self._running.values()):  # more may be started meanwhile
@@ -136,3 +147,16 @@ class Supervisor:
                 process.kill()
                 await asyncio.to_thread(process.wait)
         self._running.clear()
+
+
+def _error(line: str, name: str) -> str | None:
+    """The message of a JSON log line of level error, or of a plain line of this program; None if it is another line."""
+    if line.startswith(f"{name}: "):
+        return line.partition(": ")[2]
+    try:
+        entry = json.loads(line)
+        if entry["level"] not in {"error", "critical"}:
+            return None
+    except (ValueError, KeyError, TypeError):
+        return None
+    return str(entry.get("reason") or entry.get("error") or entry["event"])

@@ -17,7 +17,7 @@ from confidential_bookstore.attestation.simulation.pccs import start_pccs
 from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
 from confidential_bookstore.attestation.simulation.signing import SignedEnclave
 from confidential_bookstore.attestation.verifier import Verifier
-from confidential_bookstore.errors import ConfigurationError, CoordinatorUnavailable
+from confidential_bookstore.errors import ConfigurationError, CoordinatorUnavailable, EnclaveError
 from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust
 from demo.manifest import build_manifest
 from demo.owner import DataOwner, VerifiedDeployment
@@ -96,7 +96,13 @@ class System:
         (self.topology.state / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         environment = self.topology.environment(name)
         log = self.workspace.logs / f"{name}.log"
-        await self.supervisor.start(Program(name, enclave.image, enclave.signature, environment, log))
+        try:
+            await self.supervisor.start(Program(name, enclave.image, enclave.signature, environment, log))
+        except EnclaveError as error:
+            raise EnclaveError(
+                f"enclave {name} is not launched: {error}",
+                hint=f"remove {self.workspace.root / 'enclaves'} to have all enclaves built and signed again",
+            ) from error
 
     async def _as_owner(self, action: Callable[[DataOwner], Awaitable[T]]) -> T:
         """Do something as the data owner as soon as the coordinator answers."""
@@ -106,6 +112,11 @@ class System:
             try:
                 return await action(owner)
             except CoordinatorUnavailable:
+                if words := self.supervisor.last_words("coordinator"):
+                    log = self.workspace.logs / "coordinator.log"
+                    raise CoordinatorUnavailable(
+                        f"the coordinator does not stay up: {words}", hint=f"see {log}"
+                    ) from None
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(_RETRY_SECONDS)

@@ -130,15 +130,16 @@ TRADED = {"bookbuyer": {"books_bought": 3}, "bookstore": {"books_sold": 3}, "boo
 
 
 def test_books_count_when_all_three_have_counted_them():
-    assert story._sold(seen(**TRADED)).good
+    assert story._sold(seen(), seen(**TRADED)).good
     for name in TRADED:
-        assert not story._sold(seen(**{**TRADED, name: {}})).good, name
+        assert not story._sold(seen(), seen(**{**TRADED, name: {}})).good, name
+    assert not story._sold(seen(**TRADED), seen(**TRADED)).good  # what was bought in an earlier run does not count
 
 
 def test_an_activation_that_the_coordinator_does_not_know_of_is_bad():
-    assert story._attested(seen()).good
-    assert not story._attested(seen(activated=MARBLES[1:])).good
-    assert not story._attested(Observation({}, ())).good
+    assert story._attested(seen(), {}).good
+    assert not story._attested(seen(activated=MARBLES[1:]), {}).good
+    assert not story._attested(Observation({}, ()), {"bookstore": "it cannot listen"}).good
 
 
 @pytest.mark.parametrize(
