@@ -19,7 +19,7 @@ _SHORT = 12
 
 def dashboard(seen: Observation, thefts: Iterable[bookthief_pb2.Attempts], topology: Topology) -> RenderableType:
     """The whole screen."""
-    return Group(attested(seen), books(seen), refused(seen, thefts), addresses(topology))
+    return Group(attested(seen), books(seen), addresses(topology), refused(seen, thefts))  # the longest comes last
 
 
 def attested(seen: Observation) -> Table:
