@@ -51,7 +51,9 @@ async def _first_books(system: System) -> tuple[Observation, Observation]:
     before: Observation | None = None
     while True:
         seen = await observe(system.topology)
-        if before is None and all(seen.services.get(name, {}).get("ready") for name in MARBLES):
+        _, sold, kept = _traded(seen)
+        # A store that has just started has not asked the warehouse for its totals yet.
+        if before is None and sold == kept and all(seen.services.get(name, {}).get("ready") for name in MARBLES):
             before = seen
         if before is not None and min(_traded_since(before, seen)) >= _BOOKS:
             return before, seen
