@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from confidential_bookstore.api.bookstore.v1.bookstore_pb2 import GetSalesRequest, GetSalesResponse, Sales
@@ -59,7 +60,7 @@ async def _measure(seconds: float, rounds: int) -> dict[str, Any]:
         store, buyer = _environments("bookstore", "bookbuyer")
         attested_port = await stack.enter_async_context(_server("attested", store))
         plain_port = await stack.enter_async_context(_server("plain", {}))
-        live = LiveIdentity(Identity.from_environment(buyer, marble_type="bookbuyer", uuid=""))
+        live = LiveIdentity(_identity(buyer, "bookbuyer"))
         attested = await stack.enter_async_context(MarbleChannel(live, "bookstore", f"127.0.0.1:{attested_port}"))
         plain = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{plain_port}"))
         sides = {"attested": _call_on(attested), "plain": _call_on(plain)}
@@ -130,6 +131,11 @@ def _environments(*marble_types: str) -> list[dict[str, str]]:
     return [environment(marble_type) for marble_type in marble_types]
 
 
+def _identity(environment: dict[str, str], marble_type: str) -> Identity:
+    root = x509.load_pem_x509_certificate(environment["MARBLE_PREDEFINED_COORDINATOR_ROOT_CA"].encode())
+    return Identity.from_environment(environment, marble_type=marble_type, uuid="", coordinator_root=root)
+
+
 @contextlib.asynccontextmanager
 async def _server(kind: str, environment: dict[str, str]) -> AsyncIterator[int]:
     """A server process; it gets its identity on its standard input, says its port, and ends when the input does."""
@@ -155,7 +161,7 @@ async def _serve(kind: str) -> None:
     environment = json.loads(sys.stdin.readline())
     if kind == "attested":
         marble = MarbleServer(
-            LiveIdentity(Identity.from_environment(environment, marble_type="bookstore", uuid="")),
+            LiveIdentity(_identity(environment, "bookstore")),
             [(add_BookstoreServiceServicer_to_server, _Store())],
             address="127.0.0.1:0",
             rules=_RULES,

@@ -52,7 +52,7 @@ class Identity:
 
     @classmethod
     def from_environment(
-        cls, env: Mapping[str, str], *, marble_type: str, uuid: str, coordinator_root: x509.Certificate | None = None
+        cls, env: Mapping[str, str], *, marble_type: str, uuid: str, coordinator_root: x509.Certificate
     ) -> Identity:
         """Checks and takes what the coordinator's answer says.
 
@@ -60,7 +60,7 @@ class Identity:
             env: the answer's environment with the four MARBLE_PREDEFINED variables.
             marble_type: what this marble asked to be.
             uuid: its UUID.
-            coordinator_root: the root that was verified before activation; None to take the answer's word, in tests.
+            coordinator_root: the root that was verified before activation.
 
         Raises:
             CoordinatorUntrusted: something is missing, or the parts do not belong together.
@@ -94,7 +94,7 @@ class Identity:
 
 
 def _check_chain(
-    chain_pem: bytes, root_pem: bytes, marble_root_pem: bytes, pinned_root: x509.Certificate | None
+    chain_pem: bytes, root_pem: bytes, marble_root_pem: bytes, pinned_root: x509.Certificate
 ) -> x509.Certificate:
     """Leaf from intermediate from root, and the Marble Root has the intermediate's name and key."""
     leaf, intermediate, *more = x509.load_pem_x509_certificates(chain_pem)
@@ -102,7 +102,7 @@ def _check_chain(
         raise ValueError("the chain has more than two certificates")
     root = x509.load_pem_x509_certificate(root_pem)
     marble_root = x509.load_pem_x509_certificate(marble_root_pem)
-    if pinned_root is not None and root != pinned_root:
+    if root != pinned_root:
         raise ValueError("the root is not the verified coordinator's")
     leaf.verify_directly_issued_by(intermediate)
     intermediate.verify_directly_issued_by(root)

@@ -85,10 +85,6 @@ class AccessRules:
             raise ConfigurationError("several access rules have the same name", got=", ".join(repeated))
         return cls(rules)
 
-    def to_json(self) -> str:
-        """The form that `from_json` reads."""
-        return json.dumps([{"name": r.name, "source": r.source, "methods": list(r.methods)} for r in self.rules])
-
     def allow(self, source: str, method: str) -> Decision:
         """May a marble of type `source` call `method` (`/package.Service/Method`)?"""
         service = method.rpartition("/")[0]

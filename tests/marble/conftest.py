@@ -45,7 +45,7 @@ class World:
             "MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN": chain.decode(),
             "MARBLE_PREDEFINED_PRIVATE_KEY": key.decode(),
         }
-        return Identity.from_environment(env, marble_type=marble_type, uuid="u")
+        return Identity.from_environment(env, marble_type=marble_type, uuid="u", coordinator_root=pki.root)
 
     async def serve(self, servicer, *, live: LiveIdentity | None = None, methods=("*",), **options) -> MarbleServer:
         rules = AccessRules([AccessRule("buys", "bookbuyer", tuple(f"{SERVICE}/{m}" for m in methods))])

@@ -31,6 +31,7 @@ from confidential_bookstore.marble.activation import activate, activate_once, lo
 from confidential_bookstore.marble.activation_key import new_activation_key
 from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust
 from confidential_bookstore.marble.environment import MarbleSettings
+from confidential_bookstore.marble.identity import Identity
 from confidential_bookstore.secret import Secret
 
 UUID = uuid.UUID("5e0b2f6e-0000-4000-8000-000000000001")
@@ -201,6 +202,22 @@ async def test_answers_that_do_not_hold_together(*, coordinator, settings, trust
         setattr(coordinator, name, value)
     with pytest.raises(CoordinatorUntrusted, match=match):
         await activate_once(settings, enclave, trust, UUID)
+
+
+def test_the_chain_must_lead_to_the_verified_root(pki):
+    """The Marble Root has the intermediate's name and key, but no signature of the coordinator's root."""
+    chain, key = pki.leaf("bookstore")
+    leaf = x509.load_pem_x509_certificates(chain)[0]
+    env = {
+        "MARBLE_PREDEFINED_ROOT_CA": pem_of(pki.marble_root).decode(),
+        "MARBLE_PREDEFINED_COORDINATOR_ROOT_CA": pem_of(pki.root).decode(),
+        "MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN": chain.decode(),
+        "MARBLE_PREDEFINED_PRIVATE_KEY": key.decode(),
+    }
+    Identity.from_environment(env, marble_type="bookstore", uuid="", coordinator_root=pki.root)
+    env["MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"] = (pem_of(leaf) + pem_of(pki.marble_root)).decode()
+    with pytest.raises(CoordinatorUntrusted, match="does not hold together"):
+        Identity.from_environment(env, marble_type="bookstore", uuid="", coordinator_root=pki.root)
 
 
 async def test_refusal_has_the_coordinators_words(coordinator, settings, trust, platform):
