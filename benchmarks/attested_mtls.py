@@ -35,7 +35,7 @@ from confidential_bookstore.pki.names import DEFAULT_TRUST_DOMAIN
 from confidential_bookstore.policy.access import AccessRule, AccessRules
 from confidential_bookstore.telemetry.logs import configure_logging
 from confidential_bookstore.telemetry.status import Status
-from coordinator.authority import Authority
+from coordinator.pki.authority import Authority
 
 IN_FLIGHT = (1, 16, 64)
 GOAL = 0.88  # of the plaintext rate, at 16 and 64 in flight

@@ -19,18 +19,18 @@ from confidential_bookstore.attestation.collateral import configured_collateral
 from confidential_bookstore.attestation.enclave import MeasuredConfig
 from confidential_bookstore.attestation.platforms import Platform
 from confidential_bookstore.attestation.verifier import Verifier
-from coordinator.authority import Authority
-from coordinator.client_api import LARGEST_BODY, ClientApi
-from coordinator.events import ActivationCounters, EventLog, utc_now
-from coordinator.http_server import HttpServer, open_http_server
-from coordinator.listener import Limits, Listener, grpc_inside, open_listener
-from coordinator.live import LiveDeployment, load_or_begin
+from coordinator.client_api.api import LARGEST_BODY, ClientApi
+from coordinator.client_api.own_quote import OwnQuote
+from coordinator.deployment.live import LiveDeployment, load_or_begin
 from coordinator.marble_api import MarbleApi
-from coordinator.monitoring import Monitoring
-from coordinator.own_quote import OwnQuote
-from coordinator.sealing import SealedState, exclusively
+from coordinator.monitoring.events import ActivationCounters, EventLog, utc_now
+from coordinator.monitoring.pages import Monitoring
+from coordinator.pki.authority import Authority
+from coordinator.sealing.sealed_state import SealedState, exclusively
 from coordinator.settings import CoordinatorSettings
-from coordinator.tls import AnyClientCertContext, ClientCertificate
+from coordinator.transport.http_server import HttpServer, open_http_server
+from coordinator.transport.listener import Limits, Listener, grpc_inside, open_listener
+from coordinator.transport.tls import AnyClientCertContext, ClientCertificate
 
 log = structlog.get_logger()
 

@@ -33,13 +33,13 @@ from confidential_bookstore.errors import (
     InvalidRequest,
     ManifestError,
 )
-from coordinator.activation import ActivationRequest, Parameters, build_parameters, check_request, parse_uuid
-from coordinator.certificate_request import MAX_REQUEST_SIZE
-from coordinator.deployment import Deployment
-from coordinator.events import ActivationCounters, EventLog, utc_now
-from coordinator.live import LiveDeployment
+from coordinator.deployment.activation import ActivationRequest, Parameters, build_parameters, check_request, parse_uuid
+from coordinator.deployment.deployment import Deployment
+from coordinator.deployment.live import LiveDeployment
 from coordinator.manifest import Manifest, MarbleSpec
-from coordinator.tls import peer_certificate_der
+from coordinator.monitoring.events import ActivationCounters, EventLog, utc_now
+from coordinator.pki.certificate_request import MAX_REQUEST_SIZE
+from coordinator.transport.tls import peer_certificate_der
 
 log = structlog.get_logger()
 

@@ -11,7 +11,9 @@ import ipaddress
 import re
 from types import MappingProxyType
 
-from coordinator.certificate_template import (
+from coordinator.manifest.document import Members
+from coordinator.manifest.fields import Fields, Node
+from coordinator.pki.certificate_template import (
     DEFAULT_DNS_NAMES,
     DEFAULT_EXTENDED_KEY_USAGE,
     DEFAULT_KEY_USAGE,
@@ -23,8 +25,6 @@ from coordinator.certificate_template import (
     IPAddress,
     key_usage_is_consistent,
 )
-from coordinator.manifest.document import Members
-from coordinator.manifest.fields import Fields, Node
 
 _FIELDS = (
     "Subject",

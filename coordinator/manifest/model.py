@@ -18,7 +18,7 @@ from coordinator.manifest.fields import Fields, Node
 from coordinator.manifest.marbles import MarbleSpec, read_marble
 from coordinator.manifest.packages import PackageSpec, package_warnings, read_package
 from coordinator.manifest.secrets import SecretSpec, read_secret, secret_warnings
-from coordinator.secret_value import SecretType
+from coordinator.secrets.value import SecretType
 
 RESERVED_VARIABLES = "MARBLE_PREDEFINED_"
 

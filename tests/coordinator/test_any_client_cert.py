@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from independent_marble import IndependentMarble
 from raw_connection import closed_by_peer, connected
 
-from coordinator.tls import AnyClientCertContext, ClientCertificate, peer_certificate_der
+from coordinator.transport.tls import AnyClientCertContext, ClientCertificate, peer_certificate_der
 
 
 def anybody() -> IndependentMarble:

@@ -19,8 +19,8 @@ from confidential_bookstore.attestation.binding import coordinator_report_data
 from confidential_bookstore.attestation.package import Package
 from confidential_bookstore.attestation.simulation.in_process import InProcessPlatform
 from confidential_bookstore.errors import PlatformError, SealedStateError
-from coordinator.listener import Limits
-from coordinator.sealing import KEY_FILE
+from coordinator.sealing.sealed_state import KEY_FILE
+from coordinator.transport.listener import Limits
 
 
 async def test_status_in_both_versions(start):

@@ -20,10 +20,10 @@ from confidential_bookstore.errors import ConfigurationError, SealedStateError, 
 from confidential_bookstore.secret import Secret
 from coordinator.__main__ import main
 from coordinator.app import make_verifier
-from coordinator.authority import Authority
-from coordinator.deployment import Deployment
-from coordinator.live import LiveDeployment, load_or_begin
-from coordinator.sealing import SealedState
+from coordinator.deployment.deployment import Deployment
+from coordinator.deployment.live import LiveDeployment, load_or_begin
+from coordinator.pki.authority import Authority
+from coordinator.sealing.sealed_state import SealedState
 
 NOW = dt.datetime.now(dt.UTC)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confidential_bookstore.errors import SealedStateError, StateError
-from coordinator.state import CoordinatorState, Phase
+from coordinator.deployment.state import CoordinatorState, Phase
 
 NEW = CoordinatorState()
 READY = NEW.begin({"privateKey:x": b"key"}, b"root secret")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confidential_bookstore.errors import InvalidRequest
-from coordinator.envelope import error, fail, go_json, read_bytes_field, success
+from coordinator.client_api.envelope import error, fail, go_json, read_bytes_field, success
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -15,8 +15,8 @@ from independent_marble import ActivationReq, ActivationResp, IndependentMarble
 from raw_connection import closed_by_peer, connected
 
 from confidential_bookstore.errors import ConfigurationError
-from coordinator.listener import GuardedConnection, Limits, _grpc_protocol, grpc_inside, open_listener
-from coordinator.tls import AnyClientCertContext, ClientCertificate
+from coordinator.transport.listener import GuardedConnection, Limits, _grpc_protocol, grpc_inside, open_listener
+from coordinator.transport.tls import AnyClientCertContext, ClientCertificate
 
 PATIENT = Limits(connections=4, handshake_seconds=5, request_seconds=20, request_bytes=64 * 1024)
 

@@ -22,11 +22,11 @@ from raw_connection import connected
 from confidential_bookstore.errors import CollateralUnavailable
 from confidential_bookstore.pki.names import marble_type_of
 from confidential_bookstore.secret import Secret
-from coordinator.activation import ActivationRequest
-from coordinator.authority import Authority
-from coordinator.deployment import Deployment
-from coordinator.events import ActivationCounters, EventLog
+from coordinator.deployment.activation import ActivationRequest
+from coordinator.deployment.deployment import Deployment
 from coordinator.marble_api import MarbleApi
+from coordinator.monitoring.events import ActivationCounters, EventLog
+from coordinator.pki.authority import Authority
 
 CHAIN, KEY = "MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN", "MARBLE_PREDEFINED_PRIVATE_KEY"
 

@@ -7,7 +7,7 @@ import aiohttp
 from coordinators import BOOKSTORE, client_of, manifest, page, set_manifest
 
 from confidential_bookstore.attestation.claims import Claims
-from coordinator.events import ActivationCounters, EventLog
+from coordinator.monitoring.events import ActivationCounters, EventLog
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=dt.timezone(dt.timedelta(hours=1)))
 CLAIMS = Claims(

@@ -17,7 +17,15 @@ from model_disk import ModelDisk, PowerLoss
 from confidential_bookstore.attestation.platforms import SealPolicy
 from confidential_bookstore.errors import SealedStateError
 from confidential_bookstore.secret import Secret
-from coordinator.sealing import DATA_FILE, KEY_FILE, SealedState, seal_key, seal_records, unseal_key, unseal_records
+from coordinator.sealing.sealed_state import (
+    DATA_FILE,
+    KEY_FILE,
+    SealedState,
+    seal_key,
+    seal_records,
+    unseal_key,
+    unseal_records,
+)
 
 SEALING_KEY = Secret(bytes(range(32)))
 PLACE = Path("/sealed")

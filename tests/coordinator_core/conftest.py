@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from core_material import NOW
 
-from coordinator.authority import Authority
+from coordinator.pki.authority import Authority
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
 from confidential_bookstore.errors import InvalidRequest, SealedStateError
 from confidential_bookstore.pki.names import marble_type_of
-from coordinator.authority import Authority, IssuedCertificate
+from coordinator.pki.authority import Authority, IssuedCertificate
 
 MARBLE_ID = UUID("3f9a8c52-6c6e-4f8e-9d2b-5a1f0c7e4d11")
 PEM = serialization.Encoding.PEM

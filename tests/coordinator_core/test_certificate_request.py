@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confidential_bookstore.errors import InvalidRequest
-from coordinator.certificate_request import MAX_NAMES, MAX_REQUEST_SIZE, requested_names
+from coordinator.pki.certificate_request import MAX_NAMES, MAX_REQUEST_SIZE, requested_names
 
 KEY = ec.generate_private_key(ec.SECP384R1())
 VALID = request("shop.example", "127.0.0.1", key=KEY)

@@ -10,7 +10,7 @@ from core_material import SIGNER_ID, UNIQUE_ID, load, load_with
 from confidential_bookstore.attestation.package import Package
 from confidential_bookstore.errors import ManifestError
 from coordinator.manifest.template import Template
-from coordinator.secret_value import SecretType
+from coordinator.secrets.value import SecretType
 
 
 def refusal(**changes) -> str:

@@ -24,7 +24,7 @@ from confidential_bookstore.attestation.simulation.identity import EnclaveIdenti
 from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
 from confidential_bookstore.attestation.verifier import Verifier
 from confidential_bookstore.errors import AttestationError
-from coordinator.tls import AnyClientCertContext, ClientCertificate
+from coordinator.transport.tls import AnyClientCertContext, ClientCertificate
 
 SIGNER = b"s" * 32
 COORDINATOR = EnclaveIdentity(mr_enclave=b"c" * 32, mr_signer=SIGNER, product_id=1, security_version=2)

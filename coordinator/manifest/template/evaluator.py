@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from coordinator.manifest.template.functions import FUNCTIONS, Unsuitable, printed
 from coordinator.manifest.template.nodes import Access, Call, Expression, Literal, Node, Position, Text
 from coordinator.manifest.template.values import Namespace, TemplateKind, Value, part_of
-from coordinator.secret_value import SecretValue
+from coordinator.secrets.value import SecretValue
 
 MAX_RENDERED_SIZE = 4 * 1024 * 1024  # the most a gRPC client receives unless told otherwise
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from coordinator.manifest.template.values import Namespace, SecretPart, TemplateKind, Value
-from coordinator.secret_value import SecretType, SecretValue
+from coordinator.secrets.value import SecretType, SecretValue
 
 _EVERYWHERE = frozenset(TemplateKind)
 

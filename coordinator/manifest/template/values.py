@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from confidential_bookstore.secret import Secret
-from coordinator.secret_value import SecretValue
+from coordinator.secrets.value import SecretValue
 
 
 class TemplateKind(enum.Enum):

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from confidential_bookstore.errors import ManifestError
 from confidential_bookstore.secret import Secret
-from coordinator.authority import Authority, RandomBytes, issuer_key_identifier, serial_number
 from coordinator.manifest import Manifest, SecretSpec
-from coordinator.secret_value import SecretType, SecretValue
+from coordinator.pki.authority import Authority, RandomBytes, issuer_key_identifier, serial_number
+from coordinator.secrets.value import SecretType, SecretValue
 
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 

@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable
 
 from confidential_bookstore.secret import Secret
-from coordinator.authority import Authority
-from coordinator.deployment import Deployment
-from coordinator.sealing import SealedState
+from coordinator.deployment.deployment import Deployment
+from coordinator.pki.authority import Authority
+from coordinator.sealing.sealed_state import SealedState
 
 _ROOT_SECRET = 32  # bytes
 

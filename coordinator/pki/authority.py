@@ -28,8 +28,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from confidential_bookstore.errors import SealedStateError
 from confidential_bookstore.pki.names import MARBLE_TYPE_OID, marble_dns_name, marble_uri
 from confidential_bookstore.secret import Secret
-from coordinator.certificate_request import requested_names
-from coordinator.certificate_template import LOOPBACK, IPAddress
+from coordinator.pki.certificate_request import requested_names
+from coordinator.pki.certificate_template import LOOPBACK, IPAddress
 
 RandomBytes = Callable[[int], bytes]
 

@@ -17,13 +17,13 @@ from aiohttp import web
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confidential_bookstore.errors import BookstoreError, InvalidRequest
-from coordinator.deployment import Deployment
-from coordinator.envelope import error, fail, read_bytes_field, success
-from coordinator.events import Clock, utc_now
-from coordinator.http_server import Endpoint
-from coordinator.live import LiveDeployment
-from coordinator.own_quote import OwnQuote
-from coordinator.state import Phase
+from coordinator.client_api.envelope import error, fail, read_bytes_field, success
+from coordinator.client_api.own_quote import OwnQuote
+from coordinator.deployment.deployment import Deployment
+from coordinator.deployment.live import LiveDeployment
+from coordinator.deployment.state import Phase
+from coordinator.monitoring.events import Clock, utc_now
+from coordinator.transport.http_server import Endpoint
 
 log = structlog.get_logger()
 

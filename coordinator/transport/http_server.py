@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from coordinator.listener import GuardedConnection, Limits, Listener, open_listener
 from coordinator.settings import Address
-from coordinator.tls import AnyClientCertContext
+from coordinator.transport.listener import GuardedConnection, Limits, Listener, open_listener
+from coordinator.transport.tls import AnyClientCertContext
 
 Endpoint = Callable[[web.Request], Awaitable[web.Response]]
 

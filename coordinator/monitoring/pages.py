@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from coordinator.envelope import go_json
-from coordinator.events import ActivationCounters, EventLog
-from coordinator.live import LiveDeployment
-from coordinator.state import Phase
+from coordinator.client_api.envelope import go_json
+from coordinator.deployment.live import LiveDeployment
+from coordinator.deployment.state import Phase
+from coordinator.monitoring.events import ActivationCounters, EventLog
 
 _METRICS_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 

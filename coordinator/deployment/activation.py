@@ -23,12 +23,12 @@ from cryptography.hazmat.primitives import serialization
 
 from confidential_bookstore.errors import ActivationDenied, InvalidRequest, StateError, TemplateError
 from confidential_bookstore.secret import Secret
-from coordinator.authority import Authority, IssuedCertificate, RandomBytes
 from coordinator.manifest import FileSpec, Manifest, MarbleSpec
 from coordinator.manifest.fields import join_path
 from coordinator.manifest.template import Namespace, TemplateKind, template_data
-from coordinator.secret_value import SecretType, SecretValue
-from coordinator.secrets import generate_unique
+from coordinator.pki.authority import Authority, IssuedCertificate, RandomBytes
+from coordinator.secrets.generation import generate_unique
+from coordinator.secrets.value import SecretType, SecretValue
 
 ROOT_CA = "MARBLE_PREDEFINED_ROOT_CA"
 CERTIFICATE_CHAIN = "MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"

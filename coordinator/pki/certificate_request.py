@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from confidential_bookstore.errors import InvalidRequest
-from coordinator.certificate_template import IPAddress
+from coordinator.pki.certificate_template import IPAddress
 
 MAX_REQUEST_SIZE = 16 * 1024
 MAX_NAMES = 64

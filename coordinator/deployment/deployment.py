@@ -13,12 +13,12 @@ from types import MappingProxyType
 
 from confidential_bookstore.errors import ManifestError, SealedStateError
 from confidential_bookstore.secret import Secret
-from coordinator.activation import ActivationRequest, check_request
-from coordinator.authority import Authority
+from coordinator.deployment.activation import ActivationRequest, check_request
+from coordinator.deployment.state import MANIFEST, MANIFEST_SIGNATURE, ROOT_OF_SECRETS, SECRETS, CoordinatorState, Phase
 from coordinator.manifest import Manifest, load_manifest
-from coordinator.secret_value import SecretValue
-from coordinator.secrets import generate_shared
-from coordinator.state import MANIFEST, MANIFEST_SIGNATURE, ROOT_OF_SECRETS, SECRETS, CoordinatorState, Phase
+from coordinator.pki.authority import Authority
+from coordinator.secrets.generation import generate_shared
+from coordinator.secrets.value import SecretValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from grpclib.protocol import AbstractHandler, H2Protocol
 from grpclib.server import Server as GrpcServer
 
 from confidential_bookstore.errors import ConfigurationError
-from coordinator.tls import AnyClientCertContext
+from coordinator.transport.tls import AnyClientCertContext
 
 log = structlog.get_logger()
 

@@ -1,0 +1,1 @@
+"""What happened here, for the operator: events, metrics, health."""

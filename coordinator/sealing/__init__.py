@@ -1,0 +1,1 @@
+"""The sealed state: its format, where it is kept, and who can read it."""
