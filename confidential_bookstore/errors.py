@@ -28,6 +28,14 @@
     │   └── TemplateError             a template in it does, with line and column
     ├── StateError                    the coordinator is not in the state the request needs
     ├── SealedStateError              sealed files cannot be read or do not belong together
+    │   ├── RollbackDetected          the sealed state is older than the platform's counter says
+    │   └── StateConflict             another coordinator has changed the shared state meanwhile
+    ├── Unauthorized                  the caller's certificate is no user's, or no marble's
+    ├── NotPermitted                  the user is known, but has no role for this
+    ├── FeatureDisabled               the manifest does not switch this on
+    ├── UpdateError                   an update does not fit the manifest in force
+    ├── NoUpdatePending               there is nothing to acknowledge or to cancel
+    ├── RecoveryError                 a recovery secret was not accepted; the recovery is where it was
     ├── ActivationDenied              the coordinator refused this marble, for good
     ├── CoordinatorUnavailable        the coordinator cannot be reached or is not ready
     ├── CoordinatorUntrusted          the coordinator's evidence was not accepted; nothing was sent to it
@@ -238,6 +246,54 @@ class StateError(BookstoreError):
 
 class SealedStateError(BookstoreError):
     """Sealed files cannot be read or do not belong together."""
+
+
+class RollbackDetected(SealedStateError):
+    """The sealed state is older than the platform's monotonic counter says."""
+
+    default_hint = "somebody put an old copy back; restore the newest one, or start anew in an empty directory"
+
+
+class StateConflict(SealedStateError):
+    """Another coordinator has changed the shared state meanwhile; apply the change again to the new state."""
+
+    grpc_status = "ABORTED"
+
+
+class Unauthorized(BookstoreError):
+    """The caller's certificate is no user's, or no marble's."""
+
+    grpc_status = "UNAUTHENTICATED"
+
+
+class NotPermitted(BookstoreError):
+    """The user is known, but has no role for this."""
+
+    grpc_status = "PERMISSION_DENIED"
+
+
+class FeatureDisabled(BookstoreError):
+    """The manifest does not switch this feature on."""
+
+    grpc_status = "PERMISSION_DENIED"
+
+
+class UpdateError(BookstoreError):
+    """An update does not fit the manifest in force."""
+
+    grpc_status = "FAILED_PRECONDITION"
+
+
+class NoUpdatePending(BookstoreError):
+    """There is nothing to acknowledge or to cancel."""
+
+    grpc_status = "NOT_FOUND"
+
+
+class RecoveryError(BookstoreError):
+    """A recovery secret was not accepted; the recovery is where it was before."""
+
+    grpc_status = "INVALID_ARGUMENT"
 
 
 class ActivationDenied(BookstoreError):
