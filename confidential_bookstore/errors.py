@@ -39,6 +39,7 @@
     ├── ActivationDenied              the coordinator refused this marble, for good
     ├── CoordinatorUnavailable        the coordinator cannot be reached or is not ready
     ├── CoordinatorUntrusted          the coordinator's evidence was not accepted; nothing was sent to it
+    ├── CoordinatorRefused            the coordinator answers, but does not do what it was asked
     ├── PeerRefused                   TLS with a peer failed, with the cause by name
     ├── PolicyDenied                  the peer is who it says, but may not call this, by the named rule
     ├── InvalidRequest                a field of a request is missing or malformed
@@ -313,6 +314,20 @@ class CoordinatorUntrusted(BookstoreError):
     """The coordinator's evidence was not accepted; nothing was sent to it."""
 
     grpc_status = "PERMISSION_DENIED"
+
+
+class CoordinatorRefused(BookstoreError):
+    """The coordinator answers, but does not do what it was asked.
+
+    Attributes:
+        status: HTTP status of its answer; `message` is what it says.
+    """
+
+    grpc_status = "FAILED_PRECONDITION"
+
+    def __init__(self, message: str, *, status: int, hint: str = "") -> None:
+        self.status = status
+        super().__init__(message, hint=hint)
 
 
 class PeerRefused(BookstoreError):
