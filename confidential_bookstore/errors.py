@@ -19,7 +19,8 @@
     │   └── PackageMismatch           the quote is genuine, but of other code than the package allows
     ├── PlatformError                 the machine cannot do what was asked
     │   ├── NoPlatform                no TEE, and no simulated one, was found
-    │   └── SealingUnavailable        the platform has no sealing key
+    │   ├── SealingUnavailable        the platform has no sealing key
+    │   └── CounterUnavailable        the platform has no monotonic counters
     ├── EnclaveError                  an enclave image was not built, signed or launched
     │   ├── ImageInvalid              not an enclave image
     │   ├── SigstructInvalid          not a SIGSTRUCT, or its signature is wrong
@@ -193,6 +194,10 @@ class NoPlatform(PlatformError):
 
 class SealingUnavailable(PlatformError):
     """The platform has no sealing key."""
+
+
+class CounterUnavailable(PlatformError):
+    """The platform has no monotonic counters."""
 
 
 class EnclaveError(BookstoreError):

@@ -15,6 +15,9 @@ class Claims:
     All identities are lower-case hex. `unique_id` is MRENCLAVE (32 bytes) or MRTD (48 bytes); `signer_id` is MRSIGNER,
     empty for TDX; `product_id` and `security_version` exist for SGX only. `expires` (Unix seconds) is when the first
     part of the evidence runs out: verify again before then.
+
+    The versions of the platform: `cpu_svn` has 16 bytes, CPUSVN for SGX and TEE_TCB_SVN for TDX; `qe_svn` and `pce_svn`
+    are of the quoting and of the provisioning certification enclave.
     """
 
     root_key_id: str
@@ -27,6 +30,9 @@ class Claims:
     fmspc: str
     expires: int
     unique_id: str
+    cpu_svn: bytes = bytes(16)
+    qe_svn: int = 0
+    pce_svn: int = 0
     signer_id: str = ""
     product_id: int | None = None
     security_version: int | None = None

@@ -133,7 +133,7 @@ def _claims(found: Mapping[str, Any], root_key_id: str) -> Claims:
     ((kind, report),) = found["report"].items()
     while "base" in report:  # TD reports 1.5 hold the 1.0 report, and 1.5 extended holds the 1.5 one
         report = report["base"]
-    identity = _sgx_identity(report) if kind == "SgxEnclave" else _td_identity(report)
+    identity = _sgx_identity(found, report) if kind == "SgxEnclave" else _td_identity(found, report)
     return Claims(
         root_key_id=root_key_id,
         report_data=bytes.fromhex(report["report_data"]),
@@ -146,7 +146,7 @@ def _claims(found: Mapping[str, Any], root_key_id: str) -> Claims:
     )
 
 
-def _sgx_identity(report: Mapping[str, Any]) -> dict[str, Any]:
+def _sgx_identity(found: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "tee": "SGX",
         "debug": bool(bytes.fromhex(report["attributes"])[0] & _SGX_DEBUG),
@@ -154,13 +154,20 @@ def _sgx_identity(report: Mapping[str, Any]) -> dict[str, Any]:
         "signer_id": report["mr_signer"],
         "product_id": report["isv_prod_id"],
         "security_version": report["isv_svn"],
+        "cpu_svn": bytes.fromhex(report["cpu_svn"]),
+        "qe_svn": found["header"]["qe_svn"],
+        "pce_svn": found["header"]["pce_svn"],
     }
 
 
-def _td_identity(report: Mapping[str, Any]) -> dict[str, Any]:
+def _td_identity(found: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+    # The header of a TDX quote has zeros in place of the two versions.
     return {
         "tee": "TDX",
         "debug": bool(bytes.fromhex(report["td_attributes"])[0] & _TD_DEBUG),
         "unique_id": report["mr_td"],
         "rtmrs": tuple(report[f"rt_mr{index}"] for index in range(4)),
+        "cpu_svn": bytes.fromhex(report["tee_tcb_svn"]),
+        "qe_svn": found["qe"]["report"]["isv_svn"],
+        "pce_svn": found["platform"]["pck"]["pce_svn"],
     }

@@ -1,6 +1,7 @@
 """What every `Platform` must do, whatever is below it."""
 
 import json
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +9,7 @@ import dcap_qvl
 import pytest
 
 from confidential_bookstore.attestation.platforms import SealPolicy
-from confidential_bookstore.errors import PlatformError, SealingUnavailable
+from confidential_bookstore.errors import CounterUnavailable, PlatformError, SealingUnavailable
 
 
 def report_data_of(machine, subject, quote):
@@ -53,3 +54,30 @@ def test_sealing_keys_are_stable_and_differ_by_policy(subject):
     assert {policy: subject.platform.sealing_key(policy) for policy in SealPolicy} == keys
     assert len(set(keys.values())) == len(SealPolicy)
     assert {len(key) for key in keys.values()} == {32}
+
+
+def test_a_counter_only_goes_up(subject):
+    counter, other = secrets.token_bytes(32), secrets.token_bytes(32)
+    if not subject.counts:
+        with pytest.raises(CounterUnavailable, match="monotonic counters"):
+            subject.platform.raise_counter(counter, 1)
+        return
+    steps = [(0, 0), (3, 0), (2, 3), (0, 3), (4, 3), (2**64 - 1, 4), (5, 2**64 - 1)]
+    assert [subject.platform.raise_counter(counter, value) for value, _ in steps] == [before for _, before in steps]
+    assert subject.platform.raise_counter(other, 1) == 0
+
+
+@pytest.mark.parametrize(("size", "value"), [(0, 1), (31, 1), (33, 1), (32, -1), (32, 2**64)])
+def test_other_counters_are_refused(subject, size, value):
+    with pytest.raises(PlatformError, match="counter"):
+        subject.platform.raise_counter(bytes(size), value)
+
+
+def test_threads_count_together(subject):
+    if not subject.counts:
+        pytest.skip("it does not count")
+    counter = secrets.token_bytes(32)
+    with ThreadPoolExecutor(8) as pool:
+        before = list(pool.map(lambda value: subject.platform.raise_counter(counter, value), range(1, 101)))
+    assert all(before[value - 1] <= 100 for value in range(1, 101))
+    assert subject.platform.raise_counter(counter, 0) == 100

@@ -8,7 +8,7 @@ import pytest
 
 from confidential_bookstore.attestation.platforms import SealPolicy, simulated
 from confidential_bookstore.attestation.platforms.simulated import SimulatedCpu
-from confidential_bookstore.errors import PlatformError, SealingUnavailable
+from confidential_bookstore.errors import CounterUnavailable, PlatformError, SealingUnavailable
 
 
 @pytest.fixture
@@ -44,6 +44,14 @@ def test_an_answer_that_is_no_key(launcher):
     ours.send(bytes(31))
     with pytest.raises(SealingUnavailable, match="31 bytes"):
         platform.sealing_key(SealPolicy.UNIQUE_KEY)
+
+
+def test_a_machine_that_cannot_count(launcher):
+    ours, platform = launcher
+    ours.send(simulated.NOT_COUNTED)
+    with pytest.raises(PlatformError, match="cannot keep its counters") as refused:
+        platform.raise_counter(bytes(32), 1)
+    assert not isinstance(refused.value, CounterUnavailable)  # which would mean that nobody ever has to count
 
 
 @pytest.mark.parametrize("number", ["", "x", "-1", "1e3", "99999", str(2**70)])

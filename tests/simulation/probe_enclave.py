@@ -34,6 +34,10 @@ def sealing_keys():
     return {policy.name: platform.sealing_key(policy).hex() for policy in SealPolicy}
 
 
+def count(value):
+    return find_platform().raise_counter(bytes(32), int(value))
+
+
 def write_image():
     try:
         with Path(IMAGE).open("r+b", buffering=0) as image:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from confidential_bookstore.attestation.platforms import SealPolicy
 from confidential_bookstore.attestation.platforms.simulated import (
+    CounterRequest,
     QuoteRequest,
     SealingKeyRequest,
     decode_request,
@@ -201,6 +202,15 @@ def test_sealing_keys(run, enclave, signing_key, platform, *, new_project, tmp_p
     assert not set(other_machine.values()) & set(keys.values())
 
 
+def test_counters_belong_to_the_product(run, enclave, signing_key):
+    machine = SimulatedPlatform.create()
+    assert run("count", "5", on=machine).said == 0
+    assert run("count", "4", on=machine, signature=resigned(enclave, signing_key, security_version=9)).said == 5
+    assert run("count", "9", on=machine, signature=resigned(enclave, sigstruct.new_signing_key())).said == 0
+    assert run("count", "9", on=SimulatedPlatform.create()).said == 0
+    assert run("count", "0", on=machine).said == 5
+
+
 LAUNCH_AND_WAIT = """
 import pathlib, sys, time
 from confidential_bookstore.attestation.simulation.launcher import launch
@@ -294,9 +304,9 @@ def test_requests_have_one_encoding(packet):
         assert encode_request(request) == packet
 
 
-@given(st.binary(min_size=64, max_size=64), st.sampled_from(SealPolicy))
-def test_requests_survive_the_wire(report_data, policy):
-    for request in (QuoteRequest(report_data), SealingKeyRequest(policy)):
+@given(st.binary(min_size=64, max_size=64), st.sampled_from(SealPolicy), st.integers(0, 2**64 - 1))
+def test_requests_survive_the_wire(report_data, policy, value):
+    for request in (QuoteRequest(report_data), SealingKeyRequest(policy), CounterRequest(report_data[:32], value)):
         assert decode_request(encode_request(request)) == request
 
 

@@ -14,8 +14,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from confidential_bookstore.attestation.platforms.device_files import DeviceFiles
-from confidential_bookstore.attestation.platforms.interface import SEALING_KEY_SIZE, SealPolicy, require_report_data
-from confidential_bookstore.errors import PlatformError, SealingUnavailable
+from confidential_bookstore.attestation.platforms.interface import (
+    SEALING_KEY_SIZE,
+    SealPolicy,
+    require_counter,
+    require_report_data,
+)
+from confidential_bookstore.errors import CounterUnavailable, PlatformError, SealingUnavailable
 
 DIRECTORY = Path("dev/attestation")
 
@@ -88,3 +93,12 @@ class GraminePlatform:
             )
         info = b"confidential-bookstore gramine sealing key v1\0" + policy.value.encode()
         return HKDF(hashes.SHA256(), SEALING_KEY_SIZE, salt=None, info=info).derive(key)
+
+    def raise_counter(self, counter_id: bytes, value: int) -> int:
+        """SGX on Linux has no monotonic counters: the service that kept them is gone since 2020.
+
+        Raises:
+            CounterUnavailable: always.
+        """
+        require_counter(counter_id, value)
+        raise CounterUnavailable("SGX on Linux has no monotonic counters")

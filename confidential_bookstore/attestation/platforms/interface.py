@@ -9,6 +9,8 @@ from confidential_bookstore.errors import PlatformError
 
 REPORT_DATA_SIZE = 64
 SEALING_KEY_SIZE = 32
+COUNTER_ID_SIZE = 32
+LARGEST_COUNT = (1 << 64) - 1
 
 
 class SealPolicy(enum.Enum):
@@ -41,6 +43,31 @@ class Platform(Protocol):
             SealingUnavailable: the platform has no such key.
         """
         ...
+
+    def raise_counter(self, counter_id: bytes, value: int) -> int:
+        """Raises a counter to at least `value` (up to 2^64 - 1), durably, and returns what it was before.
+
+        Counters (id: 32 bytes) belong to the product, on this machine. They begin at 0 and never go down.
+
+        Raises:
+            CounterUnavailable: the platform has no counters.
+            PlatformError: it has, but the count cannot be kept now.
+        """
+        ...
+
+
+def require_counter(counter_id: bytes, value: int) -> None:
+    """What every platform with counters asks for.
+
+    Raises:
+        PlatformError: the id or the value has another size.
+    """
+    if len(counter_id) != COUNTER_ID_SIZE:
+        raise PlatformError(
+            "counter id has the wrong size", got=f"{len(counter_id)} bytes", expected=f"{COUNTER_ID_SIZE} bytes"
+        )
+    if not 0 <= value <= LARGEST_COUNT:
+        raise PlatformError("a counter does not go there", got=value, expected="0 to 2^64 - 1")
 
 
 def require_report_data(report_data: bytes) -> None:

@@ -4,6 +4,8 @@ Packets (`SOCK_SEQPACKET`: one packet, one message):
 
     request   "Q", then 64 bytes of report data                 answer   the quote
     request   "K", then the seal policy's name in ASCII         answer   32 bytes of sealing key
+    request   "C", then 32 bytes of id, u64le                   answer   u64le, what the counter was before; or one
+                                                                         byte 0: the count cannot be kept now
 
 No request carries an identity: the launcher knows what it measured. It closes the socket on anything else.
 """
@@ -13,13 +15,16 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import threading
 from dataclasses import dataclass
 
 from confidential_bookstore.attestation.platforms.interface import (
+    COUNTER_ID_SIZE,
     REPORT_DATA_SIZE,
     SEALING_KEY_SIZE,
     SealPolicy,
+    require_counter,
     require_report_data,
 )
 from confidential_bookstore.errors import PlatformError, SealingUnavailable
@@ -28,6 +33,8 @@ from confidential_bookstore.errors import PlatformError, SealingUnavailable
 SOCKET_VARIABLE = "CBS_SIMULATED_CPU"
 ANSWER_LIMIT = 1 << 16
 TIMEOUT = 10.0  # seconds
+COUNT = struct.Struct("<Q")
+NOT_COUNTED = b"\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +51,35 @@ class SealingKeyRequest:
     policy: SealPolicy
 
 
-def encode_request(request: QuoteRequest | SealingKeyRequest) -> bytes:
+@dataclass(frozen=True, slots=True)
+class CounterRequest:
+    """To raise the counter with this id to at least this value."""
+
+    counter_id: bytes
+    value: int
+
+
+Request = QuoteRequest | SealingKeyRequest | CounterRequest
+
+
+def encode_request(request: Request) -> bytes:
     """One packet."""
-    if isinstance(request, QuoteRequest):
-        return b"Q" + request.report_data
-    return b"K" + request.policy.value.encode("ascii")
+    match request:
+        case QuoteRequest(report_data):
+            return b"Q" + report_data
+        case SealingKeyRequest(policy):
+            return b"K" + policy.value.encode("ascii")
+        case CounterRequest(counter_id, value):
+            return b"C" + counter_id + COUNT.pack(value)
 
 
-def decode_request(packet: bytes) -> QuoteRequest | SealingKeyRequest | None:
+def decode_request(packet: bytes) -> Request | None:
     """None for anything that `encode_request` does not make."""
     kind, payload = packet[:1], packet[1:]
     if kind == b"Q" and len(payload) == REPORT_DATA_SIZE:
         return QuoteRequest(payload)
+    if kind == b"C" and len(payload) == COUNTER_ID_SIZE + COUNT.size:
+        return CounterRequest(payload[:COUNTER_ID_SIZE], *COUNT.unpack(payload[COUNTER_ID_SIZE:]))
     if kind == b"K":
         for policy in SealPolicy:
             if payload == policy.value.encode("ascii"):
@@ -120,11 +144,24 @@ class SimulatedCpu:
             )
         return key
 
+    def raise_counter(self, counter_id: bytes, value: int) -> int:
+        """The counter of the product that the launcher measured.
+
+        Raises:
+            PlatformError: the launcher does not answer, or the machine cannot keep the count.
+        """
+        require_counter(counter_id, value)
+        answer = self._ask(CounterRequest(counter_id, value))
+        if len(answer) != COUNT.size:
+            raise PlatformError("the simulated machine cannot keep its counters", hint="see the launcher's log")
+        before: int = COUNT.unpack(answer)[0]
+        return before
+
     def close(self) -> None:
         """Give the socket up."""
         self._connection.close()
 
-    def _ask(self, request: QuoteRequest | SealingKeyRequest) -> bytes:
+    def _ask(self, request: Request) -> bytes:
         try:
             with self._lock:
                 try:

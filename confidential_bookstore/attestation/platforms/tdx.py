@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from confidential_bookstore.attestation.platforms.device_files import DeviceFiles
-from confidential_bookstore.attestation.platforms.interface import SealPolicy, require_report_data
-from confidential_bookstore.errors import PlatformError, SealingUnavailable
+from confidential_bookstore.attestation.platforms.interface import SealPolicy, require_counter, require_report_data
+from confidential_bookstore.errors import CounterUnavailable, PlatformError, SealingUnavailable
 
 DIRECTORY = Path("sys/kernel/config/tsm/report")
 
@@ -67,6 +67,15 @@ class TdxPlatform:
             got=policy.value,
             hint="the coordinator then needs its recovery keys at every start",
         )
+
+    def raise_counter(self, counter_id: bytes, value: int) -> int:
+        """TDX has no monotonic counters.
+
+        Raises:
+            CounterUnavailable: always.
+        """
+        require_counter(counter_id, value)
+        raise CounterUnavailable("TDX has no monotonic counters")
 
     @contextlib.contextmanager
     def _entry(self) -> Iterator[Path]:

@@ -35,3 +35,11 @@ class InProcessPlatform:
     def sealing_key(self, policy: SealPolicy) -> bytes:
         """The identity's sealing key."""
         return self.platform.sealing_key(self.identity, policy)
+
+    def raise_counter(self, counter_id: bytes, value: int) -> int:
+        """The counter of the identity's product.
+
+        Raises:
+            PlatformError: the id or the value has the wrong size, or the count cannot be kept.
+        """
+        return self.platform.raise_counter(self.identity, counter_id, value)

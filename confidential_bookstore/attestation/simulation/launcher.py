@@ -17,7 +17,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import IO
 
+import structlog
+
 from confidential_bookstore.attestation.platforms.simulated import (
+    COUNT,
+    NOT_COUNTED,
+    CounterRequest,
     QuoteRequest,
     SealingKeyRequest,
     decode_request,
@@ -26,9 +31,10 @@ from confidential_bookstore.attestation.simulation import bootstrap, sigstruct
 from confidential_bookstore.attestation.simulation.identity import EnclaveIdentity
 from confidential_bookstore.attestation.simulation.measurement import FLAGS, Interpreter, measure
 from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
-from confidential_bookstore.errors import EnclaveError
+from confidential_bookstore.errors import EnclaveError, PlatformError
 
 REQUEST_LIMIT = 128  # bytes; longer packets are cut, and then refused like any malformed one
+_log = structlog.get_logger()
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -94,8 +100,18 @@ def serve(connection: socket.socket, platform: SimulatedPlatform, identity: Encl
                     connection.send(platform.quote_sgx(identity, report_data))
                 case SealingKeyRequest(policy):
                     connection.send(platform.sealing_key(identity, policy))
+                case CounterRequest(counter_id, value):
+                    connection.send(_count(platform, identity, counter_id, value))
                 case None:
                     return
+
+
+def _count(platform: SimulatedPlatform, identity: EnclaveIdentity, counter_id: bytes, value: int) -> bytes:
+    try:
+        return COUNT.pack(platform.raise_counter(identity, counter_id, value))
+    except PlatformError as error:
+        _log.warning("an enclave's counter was not raised", reason=str(error))
+        return NOT_COUNTED
 
 
 def _start(

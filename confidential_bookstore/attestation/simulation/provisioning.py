@@ -31,6 +31,7 @@ from confidential_bookstore.attestation.simulation.collateral import (
     QeLevel,
     TcbLevel,
 )
+from confidential_bookstore.attestation.simulation.counters import MonotonicCounters
 from confidential_bookstore.attestation.simulation.identity import EnclaveIdentity, TdIdentity
 from confidential_bookstore.attestation.simulation.quoting import (
     TD_REPORT_1_0,
@@ -55,6 +56,7 @@ class SimulatedPlatform:
     quoting_enclave: QuotingEnclave = field(repr=False)
     pck_certificate: x509.Certificate
     fuse_key: Secret[bytes]  # 32 bytes; sealing keys come from it
+    counters: MonotonicCounters = field(default_factory=MonotonicCounters, repr=False, compare=False)
 
     @classmethod
     def create(
@@ -183,11 +185,22 @@ class SimulatedPlatform:
         """The 32 bytes that only this identity gets, and only on this machine."""
         return derive_sealing_key(self.fuse_key, identity, policy)
 
+    def raise_counter(self, identity: EnclaveIdentity, counter_id: bytes, value: int) -> int:
+        """Raise the counter of this identity's product to at least `value`; returns what it was before.
+
+        Raises:
+            PlatformError: the id or the value has the wrong size, or the count cannot be kept.
+        """
+        return self.counters.raise_to(identity, counter_id, value)
+
     def save(self, directory: Path) -> None:
         """Write `platform.json` (all keys) and `root.pem` (for verifiers) to a directory of mode 0700, files 0600.
 
+        From then on, the counters are kept there too.
+
         Raises:
             ConfigurationError: a platform is there already, or the directory cannot be written.
+            PlatformError: the counters cannot be written.
         """
         authority, enclave = self.authority, self.quoting_enclave
         keys = {
@@ -214,6 +227,7 @@ class SimulatedPlatform:
             **{name: _private_pem(key) for name, key in keys.items()},
         }
         platform_file.write(directory, document, self.root_pem)
+        self.counters.keep_in(directory)
 
     @classmethod
     def load(cls, directory: Path) -> SimulatedPlatform:
@@ -224,9 +238,11 @@ class SimulatedPlatform:
         """
         document = platform_file.read(directory)
         try:
-            return cls._from_document(document)
+            platform = cls._from_document(document)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigurationError(f"the simulated platform in {directory} is damaged", got=repr(error)) from error
+        platform.counters.keep_in(directory)
+        return platform
 
     @classmethod
     def _from_document(cls, document: Mapping[str, Any]) -> SimulatedPlatform:
