@@ -1,16 +1,17 @@
 """The Marble API: `rpc.Marble/Activate`, MarbleRun's protocol on the wire.
 
 An activation is checked in a fixed order: state, client certificate, marble type and its limit, quote (genuine, of this
-very TLS connection's key, of the code that the manifest names), UUID, certificate request. There is no mode in which a
-quote is not checked.
+very TLS connection's key, of the code that the manifest names), UUID, certificate request. Without a verifier no quote
+is checked: that is the interoperability mode, which exists for coordinators outside enclaves only and says so wherever
+it can.
 
 Activations run side by side. Only those of types with a limit come together, for the moment in which they are counted.
 """
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,10 +34,19 @@ from confidential_bookstore.errors import (
     InvalidRequest,
     ManifestError,
 )
-from coordinator.deployment.activation import ActivationRequest, Parameters, build_parameters, check_request, parse_uuid
+from coordinator.deployment.activation import (
+    ActivationRequest,
+    Parameters,
+    build_parameters,
+    check_request,
+    makes_rsa_keys,
+    parse_uuid,
+)
+from coordinator.deployment.builders import Builders
 from coordinator.deployment.deployment import Deployment
 from coordinator.deployment.live import LiveDeployment
-from coordinator.manifest import Manifest, MarbleSpec
+from coordinator.manifest import Manifest
+from coordinator.manifest.infrastructures import check_infrastructures
 from coordinator.monitoring.events import ActivationCounters, EventLog, utc_now
 from coordinator.pki.certificate_request import MAX_REQUEST_SIZE
 from coordinator.transport.tls import peer_certificate_der
@@ -53,13 +63,16 @@ class MarbleApi:
     """The service.
 
     Attributes:
+        verifier: of quotes; None in the interoperability mode.
+        builders: make what a marble gets.
         trust_domain: in the names of marbles.
         leaf_lifetime: of their certificates.
         clock: the time, with its zone.
     """
 
     live: LiveDeployment
-    verifier: Verifier
+    verifier: Verifier | None
+    builders: Builders
     events: EventLog
     counters: ActivationCounters
     trust_domain: str
@@ -97,44 +110,49 @@ class MarbleApi:
         await self._count(manifest, request)
         self.counters.succeeded(request.marble_type)
         self.events.activated(request.marble_type, str(uuid), request.quote, claims, now + self.leaf_lifetime)
-        log.info("marble activated", marble_type=request.marble_type, uuid=str(uuid), simulated=claims.simulated)
+        if claims is None:
+            log.warning("marble activated WITHOUT A QUOTE", marble_type=request.marble_type, uuid=str(uuid))
+        else:
+            log.info("marble activated", marble_type=request.marble_type, uuid=str(uuid), simulated=claims.simulated)
         return parameters
 
     async def _verify(
         self, deployment: Deployment, manifest: Manifest, request: ActivationRequest, certificate_der: bytes
-    ) -> Claims:
-        """Whether it is a marble of the manifest that asks."""
+    ) -> Claims | None:
+        """What the quote of a marble of the manifest proves; None in the interoperability mode."""
         try:
             marble = check_request(manifest, request, deployment.state.activations)
-            return await self._attest(manifest, marble, request.quote, certificate_der)
+            if self.verifier is None:
+                return None
+            claims = await self.verifier.verify(request.quote, marble_report_data(certificate_der))
+            deployment.packages[marble.package].to_package().check(claims)
+            check_infrastructures(claims, manifest.infrastructures.values())
         except ActivationDenied as error:
             raise _verification_failed(str(error)) from error
         except AttestationError as error:
             raise _verification_failed(f"invalid quote: {error}", Status[error.grpc_status]) from error
-
-    async def _attest(self, manifest: Manifest, marble: MarbleSpec, quote: bytes, certificate_der: bytes) -> Claims:
-        claims = await self.verifier.verify(quote, marble_report_data(certificate_der))
-        manifest.packages[marble.package].to_package().check(claims)
         return claims
 
     async def _build(
         self, deployment: Deployment, manifest: Manifest, request: ActivationRequest, uuid: UUID, now: dt.datetime
     ) -> Parameters:
-        """Certificate, secrets and rendered templates. Keys may take seconds, hence in a thread."""
+        """Certificate, secrets and rendered templates, in a thread of the pool that suits what has to be made."""
+        build = functools.partial(
+            build_parameters,
+            manifest,
+            request.marble_type,
+            uuid,
+            request.csr,
+            authority=deployment.authority,
+            secrets=deployment.secrets,
+            root_secret=deployment.root_secret,
+            previous_root_secret=deployment.previous_root_secret,
+            trust_domain=self.trust_domain,
+            lifetime=self.leaf_lifetime,
+            now=now,
+        )
         try:
-            return await asyncio.to_thread(
-                build_parameters,
-                manifest,
-                request.marble_type,
-                uuid,
-                request.csr,
-                authority=deployment.authority,
-                shared_secrets=deployment.shared_secrets,
-                root_secret=deployment.root_secret,
-                trust_domain=self.trust_domain,
-                lifetime=self.leaf_lifetime,
-                now=now,
-            )
+            return await self.builders.run(build, slow=makes_rsa_keys(manifest, request.marble_type))
         except InvalidRequest as error:
             raise GRPCError(Status.INTERNAL, f"generating marble authentication secrets: {error}") from error
         except ManifestError as error:

@@ -1,4 +1,8 @@
-"""What an operator may set. Only variables listed in `enclave.json` reach the coordinator."""
+"""What an operator may set, with MarbleRun's names (EDG_*) and our own (CBS_*).
+
+Only variables listed in `enclave.json` reach a coordinator in an enclave. `OE_SIMULATION` is not among them: a host can
+never turn the verification of quotes off.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import datetime as dt
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from confidential_bookstore.errors import ConfigurationError
@@ -22,6 +26,21 @@ _LONGEST_LEAF_LIFETIME = 30 * 24 * 3600  # seconds; the host sets it, and a leaf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedStateSettings:
+    """Of a coordinator that shares its state with others.
+
+    Attributes:
+        store: "directory" (the seal directory, on a file system that all of them have), or a URL for SQLAlchemy.
+        key_address: where others can ask for the key of the state.
+        peers: `host:port` of the client APIs of others, asked in this order; not all of them have to be there.
+    """
+
+    store: str = field(default="directory", repr=False)  # a URL may hold a password
+    key_address: Address = ("", 5433)
+    peers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoordinatorSettings:
     """Settings of one coordinator.
 
@@ -33,10 +52,15 @@ class CoordinatorSettings:
         ip_addresses: likewise; loopback is always included.
         seal_directory: holds the sealed state.
         log_format: "json" or "text".
+        log_level: "info" or "debug".
+        tls_error_level: at which failed TLS handshakes are logged, "debug", "info", "warning" or "error".
+        startup_manifest: is set at the start; it must be the first one.
         pccs_url: where collateral comes from,
         collateral_directory: or this.
         leaf_lifetime: of marble certificates.
         trust_domain: in the names of marbles.
+        tolerant: unknown keys in a manifest are warnings.
+        interoperability: outside an enclave only: no quotes, neither of marbles nor of its own.
     """
 
     seal_directory: Path
@@ -46,10 +70,16 @@ class CoordinatorSettings:
     dns_names: tuple[str, ...] = ("localhost",)
     ip_addresses: tuple[IpAddress, ...] = ()
     log_format: str = "text"
+    log_level: str = "info"
+    tls_error_level: str = "debug"
+    startup_manifest: Path | None = None
     pccs_url: str = ""
     collateral_directory: Path | None = None
     leaf_lifetime: dt.timedelta = dt.timedelta(days=1)
     trust_domain: str = DEFAULT_TRUST_DOMAIN
+    tolerant: bool = False
+    interoperability: bool = False
+    shared: SharedStateSettings | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> CoordinatorSettings:
@@ -58,30 +88,83 @@ class CoordinatorSettings:
         Raises:
             ConfigurationError: naming the variable, what it says and what it may say.
         """
-        pccs_url, collateral = environ.get("CBS_PCCS_URL", ""), environ.get("CBS_COLLATERAL_DIR", "")
-        if bool(pccs_url) == bool(collateral):
+        read = _Variables(environ)
+        interoperability = read.switch("OE_SIMULATION")
+        pccs_url, collateral = read.text("CBS_PCCS_URL"), read.path("CBS_COLLATERAL_DIR")
+        if not interoperability and bool(pccs_url) == bool(collateral):
             raise ConfigurationError(
                 "collateral must come from one place",
-                got=f"CBS_PCCS_URL={pccs_url!r} and CBS_COLLATERAL_DIR={collateral!r}",
+                got=f"CBS_PCCS_URL={pccs_url!r} and CBS_COLLATERAL_DIR={str(collateral or '')!r}",
                 expected="exactly one of them",
             )
-        names, addresses = _names(environ.get("EDG_COORDINATOR_DNS_NAMES") or "localhost")
-        status = environ.get("EDG_COORDINATOR_PROMETHEUS_ADDR", "")
+        names, addresses = _names(read.text("EDG_COORDINATOR_DNS_NAMES", "localhost"))
+        developer = read.switch("EDG_COORDINATOR_DEV_MODE")
+        seal_directory = read.text("EDG_COORDINATOR_SEAL_DIR", "marblerun-coordinator-data")
         return cls(
-            seal_directory=Path(environ.get("EDG_COORDINATOR_SEAL_DIR") or "marblerun-coordinator-data").absolute(),
-            mesh_address=_address("EDG_COORDINATOR_MESH_ADDR", environ.get("EDG_COORDINATOR_MESH_ADDR") or ":2001"),
-            client_address=_address(
-                "EDG_COORDINATOR_CLIENT_ADDR", environ.get("EDG_COORDINATOR_CLIENT_ADDR") or ":4433"
-            ),
-            status_address=_address("EDG_COORDINATOR_PROMETHEUS_ADDR", status) if status else None,
+            seal_directory=Path(read.text("EDG_CWD", "."), seal_directory).absolute(),
+            mesh_address=read.address("EDG_COORDINATOR_MESH_ADDR", ":2001"),
+            client_address=read.address("EDG_COORDINATOR_CLIENT_ADDR", ":4433"),
+            status_address=read.optional_address("EDG_COORDINATOR_PROMETHEUS_ADDR"),
             dns_names=names,
             ip_addresses=addresses,
-            log_format=environ.get("EDG_LOG_FORMAT") or "text",
+            log_format="text" if developer else read.choice("EDG_LOG_FORMAT", ("text", "json")),
+            log_level="debug" if developer or read.switch("EDG_DEBUG_LOGGING") else "info",
+            tls_error_level=read.choice("EDG_HTTP_ERROR_LOG_LEVEL", ("debug", "info", "warning", "error")),
+            startup_manifest=read.path("EDG_STARTUP_MANIFEST"),
             pccs_url=pccs_url,
-            collateral_directory=Path(collateral) if collateral else None,
-            leaf_lifetime=_lifetime(environ.get("CBS_LEAF_LIFETIME") or "86400"),
-            trust_domain=_trust_domain(environ.get("CBS_TRUST_DOMAIN") or DEFAULT_TRUST_DOMAIN),
+            collateral_directory=collateral,
+            leaf_lifetime=_lifetime(read.text("CBS_LEAF_LIFETIME", "86400")),
+            trust_domain=_trust_domain(read.text("CBS_TRUST_DOMAIN", DEFAULT_TRUST_DOMAIN)),
+            tolerant=read.switch("CBS_TOLERATE_UNKNOWN_KEYS"),
+            interoperability=interoperability,
+            shared=_shared(read),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Variables:
+    """Environment variables; empty ones count as unset."""
+
+    environ: Mapping[str, str]
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.environ.get(name) or default
+
+    def path(self, name: str) -> Path | None:
+        value = self.text(name)
+        return Path(value) if value else None
+
+    def switch(self, name: str) -> bool:
+        value = self.text(name, "0")
+        if value not in ("0", "1"):
+            raise ConfigurationError(f"{name} is wrong", got=repr(value), expected="0 or 1")
+        return value == "1"
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        value = self.text(name, choices[0])
+        if value not in choices:
+            raise ConfigurationError(f"{name} is wrong", got=repr(value), expected=" or ".join(choices))
+        return value
+
+    def address(self, name: str, default: str) -> Address:
+        return _address(name, self.text(name, default))
+
+    def optional_address(self, name: str) -> Address | None:
+        value = self.text(name)
+        return _address(name, value) if value else None
+
+
+def _shared(read: _Variables) -> SharedStateSettings | None:
+    if not read.switch("EDG_DISTRIBUTED_COORDINATOR"):
+        return None
+    peers = tuple(filter(None, (part.strip() for part in read.text("CBS_COORDINATOR_PEERS").split(","))))
+    for peer in peers:
+        _address("CBS_COORDINATOR_PEERS", peer)
+    return SharedStateSettings(
+        store=read.text("EDG_STORE_BACKEND", "directory"),
+        key_address=read.address("CBS_COORDINATOR_KEY_ADDR", ":5433"),
+        peers=peers,
+    )
 
 
 def _address(variable: str, text: str) -> Address:

@@ -3,7 +3,7 @@
 Pure: the quote is verified, the counter kept and the clock read by the caller. An activation is three steps:
 
 1. `check_request`: the type is in the manifest and its limit is not reached;
-2. the caller verifies the quote against `manifest.packages[marble.package].to_package()`;
+2. the caller verifies the quote against the package in force;
 3. `parse_uuid` and `build_parameters`: certificate, secrets that the marble's templates use, rendered templates.
 
 Nothing is locked, so a caller that awaits in between repeats step 1 where it counts the activation.
@@ -21,19 +21,22 @@ from uuid import UUID
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from confidential_bookstore.errors import ActivationDenied, InvalidRequest, StateError, TemplateError
+from confidential_bookstore.errors import ActivationDenied, InvalidRequest, TemplateError
 from confidential_bookstore.secret import Secret
+from coordinator.deployment.ttls import ttls_config
 from coordinator.manifest import FileSpec, Manifest, MarbleSpec
 from coordinator.manifest.fields import join_path
 from coordinator.manifest.template import Namespace, TemplateKind, template_data
 from coordinator.pki.authority import Authority, IssuedCertificate, RandomBytes
-from coordinator.secrets.generation import generate_unique
+from coordinator.secrets.lifecycle import SecretValues
+from coordinator.secrets.on_demand import secrets_of_marble
 from coordinator.secrets.value import SecretType, SecretValue
 
 ROOT_CA = "MARBLE_PREDEFINED_ROOT_CA"
 CERTIFICATE_CHAIN = "MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"
 PRIVATE_KEY = "MARBLE_PREDEFINED_PRIVATE_KEY"
 COORDINATOR_ROOT_CA = "MARBLE_PREDEFINED_COORDINATOR_ROOT_CA"
+TTLS_CONFIG = "MARBLE_TTLS_CONFIG"
 
 _UUID = re.compile(
     r"(?:urn:uuid:)?(?P<plain>{dashed})|\{{(?P<braced>{dashed})\}}|(?P<hex>[0-9a-f]{{32}})".format(
@@ -87,6 +90,14 @@ def check_request(manifest: Manifest, request: ActivationRequest, activations: M
     return marble
 
 
+def makes_rsa_keys(manifest: Manifest, marble_type: str) -> bool:
+    """Whether an activation of this type has an RSA key to make, as far as its templates say by name."""
+    marble = manifest.marbles[marble_type]
+    incoming = (port.certificate for tag in marble.tls for port in manifest.tls[tag].incoming)
+    specs = (manifest.secrets.get(name) for name in {*marble.references, *incoming})
+    return any(spec is not None and spec.is_unique and spec.type is SecretType.CERT_RSA for spec in specs)
+
+
 def parse_uuid(text: str) -> UUID:
     """A UUID in any of its forms: with dashes (plain, after `urn:uuid:`, in braces) or as 32 hex digits.
 
@@ -109,8 +120,9 @@ def build_parameters(
     csr_der: bytes,
     *,
     authority: Authority,
-    shared_secrets: Mapping[str, SecretValue],
+    secrets: SecretValues,
     root_secret: Secret[bytes],
+    previous_root_secret: Secret[bytes],
     trust_domain: str,
     lifetime: dt.timedelta,
     now: dt.datetime,
@@ -126,8 +138,9 @@ def build_parameters(
         uuid: from `parse_uuid`.
         csr_der: the marble's certificate request.
         authority: signs.
-        shared_secrets: shared and uploaded user-defined secrets by name.
+        secrets: shared and uploaded ones.
         root_secret: what unique symmetric keys are derived from.
+        previous_root_secret: before the last rotation.
         trust_domain: of the names in the certificate.
         lifetime: of the marble's certificate.
         now: with a time zone.
@@ -135,8 +148,9 @@ def build_parameters(
 
     Raises:
         InvalidRequest: the certificate request is refused.
-        StateError: a secret of the marble has not been uploaded yet.
-        ManifestError: a certificate would have ended already, or an uploaded value does not suit its template.
+        StateError: a certificate for TLS connections has not been uploaded yet.
+        ManifestError: a certificate would have ended already, a secret that a template uses has not been uploaded yet,
+            or an uploaded value does not suit its template.
     """
     marble = manifest.marbles[marble_type]
     issued = authority.issue_marble_certificate(
@@ -149,32 +163,32 @@ def build_parameters(
         reserved_names=manifest.marbles.keys(),
         random=random,
     )
-    secrets: dict[str, SecretValue] = {}
-    for name in sorted(marble.references):
-        spec = manifest.secrets[name]
-        if spec.is_unique:
-            secrets[name] = generate_unique(
-                spec,
-                authority,
-                root_secret,
-                marble_type=marble_type,
-                uuid=uuid,
-                binding=not marble.disable_secret_binding,
-                now=now,
-                random=random,
-            )
-        elif name in shared_secrets:
-            secrets[name] = shared_secrets[name]
-        else:
-            raise StateError(f'secret "{name}" has no value yet', hint="upload it, then start the marble again")
-    data = template_data(secrets, _predefined(authority, issued))
-    place = f"{join_path('Marbles', marble_type)}.Parameters"
-    env = _render(marble.parameters.env, data, TemplateKind.ENV, place)
-    return Parameters(
-        files=_render(marble.parameters.files, data, TemplateKind.FILE, place),
-        env=env | _reserved_variables(authority, issued),
-        argv=marble.parameters.argv,
+    present, previous = secrets_of_marble(
+        manifest.secrets,
+        secrets,
+        authority,
+        root_secret=root_secret,
+        previous_root_secret=previous_root_secret,
+        marble_type=marble_type,
+        uuid=uuid,
+        binding=not marble.disable_secret_binding,
+        now=now,
+        random=random,
     )
+    predefined = _predefined(authority, issued)
+    data = template_data(present, predefined, previous)
+    place = f"{join_path('Marbles', marble_type)}.Parameters"
+    env = _render(marble.parameters.env, data, TemplateKind.ENV, place) | _reserved_variables(authority, issued)
+    ttls = ttls_config(
+        [manifest.tls[tag] for tag in marble.tls],
+        marble_root=authority.marble_root.public_bytes(serialization.Encoding.DER),
+        marble=predefined["MarbleCert"],
+        secrets=present,
+    )
+    if ttls:
+        env[TTLS_CONFIG] = ttls
+    files = _render(marble.parameters.files, data, TemplateKind.FILE, place)
+    return Parameters(files=files, env=env, argv=marble.parameters.argv)
 
 
 def _render(specs: Mapping[str, FileSpec], data: Namespace, kind: TemplateKind, place: str) -> dict[str, bytes]:

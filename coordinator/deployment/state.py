@@ -8,16 +8,14 @@
 What may happen, and nothing else:
 
 * 0 to 2, `begin`: nothing was sealed; certificate authority and root secret are new.
-* 0 to 2 or 3, `restore`: records were unsealed; they say in which state they were sealed.
-* 2 to 3, `accept_manifest`: the manifest, its signature and the secrets that all marbles share are there from now on.
-* 3 to 3, `count_activation`: one more marble of a type whose number is limited.
+* 0 to 1, `lock`: something was sealed that cannot be unsealed here; authority and root secret are temporary.
+* 0 to 2 or 3, and 1 to 3, `restore`: records were unsealed; they say in which state they were sealed.
+* 2 to 3, and 1 to 3, `accept_manifest`: a manifest is in force. In 1 the old sealed state is given up.
+* 3 to 3, `change`: an update, an uploaded secret, a count.
 
-There is no way back, and a manifest is set once. No transition leads to 1: a coordinator whose sealed state cannot be
-unsealed stops and leaves the files as they are.
-
-A transition returns a new state and changes nothing; whoever calls it seals the new state before showing it to anybody.
-The records are what is sealed, under MarbleRun's store keys. This module never does I/O and never looks into a
-certificate, a secret or a manifest.
+There is no way back. A transition returns a new state and changes nothing; whoever calls it seals the new state before
+showing it to anybody. The records are what is sealed, under MarbleRun's store keys. This module never does I/O and
+never looks into a certificate, a secret or a manifest.
 """
 
 from __future__ import annotations
@@ -32,10 +30,19 @@ from confidential_bookstore.errors import SealedStateError, StateError
 
 STATE: Final = "state"
 ROOT_OF_SECRETS: Final = "rootSecret"  # unique secrets are derived from it
+PREVIOUS_ROOT_OF_SECRETS: Final = "previousRootSecret"
 MANIFEST: Final = "manifest"
 MANIFEST_SIGNATURE: Final = "manifestSignature"
-ACTIVATIONS: Final = "activations:"  # + marble type
-SECRETS: Final = "secret:"  # + name
+UPDATE_LOG: Final = "updateLog"
+PENDING_UPDATE: Final = "pendingUpdate"
+GENERATIONS: Final = "generations"  # beyond MarbleRun: which marble roots came before
+# Followed by a name:
+PACKAGES: Final = "package:"
+USERS: Final = "user:"
+SECRETS: Final = "secret:"
+PREVIOUS_SECRETS: Final = "previousSecret:"
+ACTIVATIONS: Final = "activations:"
+COUNTERS: Final = "monotonicCounter:"
 
 
 class Phase(enum.IntEnum):
@@ -63,44 +70,46 @@ class CoordinatorState:
         self.require(Phase.UNINITIALIZED)
         return self._move(Phase.ACCEPTING_MANIFEST, {**authority, ROOT_OF_SECRETS: root_secret})
 
+    def lock(self, authority: Mapping[str, bytes], root_secret: bytes) -> CoordinatorState:
+        """0 to 1, with an authority that lasts until recovery, or until a manifest makes it the new one."""
+        self.require(Phase.UNINITIALIZED)
+        return self._move(Phase.RECOVERY, {**authority, ROOT_OF_SECRETS: root_secret})
+
     def restore(self, records: Mapping[str, bytes]) -> CoordinatorState:
-        """0 to the state in which these records were sealed.
+        """To the state in which these records were sealed; what was there before is gone.
 
         Raises:
             SealedStateError: the records are of no state that is ever sealed.
         """
-        self.require(Phase.UNINITIALIZED)
+        self.require(Phase.UNINITIALIZED, Phase.RECOVERY)
         phase = _SEALED_PHASES.get(records.get(STATE, b""))
         if phase is None or (phase is Phase.ACCEPTING_MARBLES) != (MANIFEST in records):
             raise SealedStateError("sealed records are of no known state", got=records.get(STATE), expected="2 or 3")
-        return self._move(phase, records)
+        return CoordinatorState(phase, MappingProxyType(dict(records)))
 
-    def accept_manifest(self, raw: bytes, signature: bytes, secrets: Mapping[str, bytes]) -> CoordinatorState:
-        """2 to 3.
+    def accept_manifest(self, records: Mapping[str, bytes]) -> CoordinatorState:
+        """2 or 1 to 3, with the records of the manifest, its signature and its secrets."""
+        self.require(Phase.ACCEPTING_MANIFEST, Phase.RECOVERY)
+        return self._move(Phase.ACCEPTING_MARBLES, records)
+
+    def change(self, changes: Mapping[str, bytes], *, without: tuple[str, ...] = ()) -> CoordinatorState:
+        """3 to 3.
 
         Args:
-            raw: the manifest exactly as it was uploaded.
-            signature: over `raw`, by the root key.
-            secrets: records of the shared secrets, by name.
+            changes: records to set.
+            without: records to take out first, by exact key, or by prefix if it ends with a colon.
         """
-        self.require(Phase.ACCEPTING_MANIFEST)
-        records = {SECRETS + name: record for name, record in secrets.items()}
-        return self._move(Phase.ACCEPTING_MARBLES, {**records, MANIFEST: raw, MANIFEST_SIGNATURE: signature})
-
-    def count_activation(self, marble_type: str) -> CoordinatorState:
-        """3 to 3: one more activation of this type. Whether it may be activated, the caller has just checked."""
         self.require(Phase.ACCEPTING_MARBLES)
-        count = self.activations.get(marble_type, 0) + 1
-        return self._move(self.phase, {ACTIVATIONS + marble_type: f"{count:x}".encode()})
+        return self._move(self.phase, changes, without)
+
+    def named(self, prefix: str) -> dict[str, bytes]:
+        """The records with this prefix, by what follows it."""
+        return {key.removeprefix(prefix): value for key, value in self.records.items() if key.startswith(prefix)}
 
     @property
     def activations(self) -> dict[str, int]:
         """How often each type was activated, as far as it was counted; kept in hex."""
-        return {
-            key.removeprefix(ACTIVATIONS): int(value, 16)
-            for key, value in self.records.items()
-            if key.startswith(ACTIVATIONS)
-        }
+        return {name: int(value, 16) for name, value in self.named(ACTIVATIONS).items()}
 
     def require(self, *phases: Phase) -> None:
         """Refuses in any other phase.
@@ -111,8 +120,14 @@ class CoordinatorState:
         if self.phase not in phases:
             raise StateError("server is not in expected state")
 
-    def _move(self, phase: Phase, changes: Mapping[str, bytes]) -> CoordinatorState:
-        records = {**self.records, **changes, STATE: str(int(phase)).encode()}
+    def _move(self, phase: Phase, changes: Mapping[str, bytes], without: tuple[str, ...] = ()) -> CoordinatorState:
+        prefixes = tuple(key for key in without if key.endswith(":"))
+        kept = {
+            key: value
+            for key, value in self.records.items()
+            if key not in without and not (prefixes and key.startswith(prefixes))
+        }
+        records = {**kept, **changes, STATE: str(int(phase)).encode()}
         return CoordinatorState(phase, MappingProxyType(records))
 
 

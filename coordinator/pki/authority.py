@@ -8,6 +8,8 @@
 Intermediate and marble root share subject and key, so a marble's certificate leads to the coordinator root (through the
 intermediate) and to the marble root alike.
 
+An update makes a new intermediate key, and so a new marble root; the root stays for good.
+
 No I/O and no state: serial numbers and the time come in from outside. Keys come from OpenSSL's generator.
 """
 
@@ -44,6 +46,7 @@ MARBLE_ROOT_CERTIFICATE_RECORD = "certificate:marbleRootCert"
 ROOT_KEY_RECORD = "privateKey:coordinatorRootKey"
 INTERMEDIATE_KEY_RECORD = "privateKey:coordinatorIntermediateKey"
 
+_COMMENT_OID = x509.ObjectIdentifier("2.16.840.1.113730.1.13")
 _SERVER_AND_CLIENT = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
 
 
@@ -92,6 +95,7 @@ class Authority:
         *,
         dns_names: Iterable[str],
         ip_addresses: Iterable[IPAddress] = (),
+        label: str = "",
         now: dt.datetime,
         random: RandomBytes = os.urandom,
     ) -> Authority:
@@ -100,48 +104,26 @@ class Authority:
         Args:
             dns_names: subject alternative names of all three certificates.
             ip_addresses: further addresses; 127.0.0.1 and ::1 are always there.
+            label: how this coordinator attests marbles; a comment in every certificate, ASCII.
             now: start of validity, with a time zone.
             random: 16 bytes for each serial number.
         """
-        names = _alternative_names(dns_names, ip_addresses)
-        root_key = ec.generate_private_key(ec.SECP384R1())
-        intermediate_key = ec.generate_private_key(ec.SECP384R1())
-        root_name, intermediate_name = _common_name(ROOT_NAME), _common_name(INTERMEDIATE_NAME)
+        key = ec.generate_private_key(ec.SECP384R1())
+        extensions: list[x509.ExtensionType] = [_alternative_names(dns_names, ip_addresses)]
+        if label:
+            extensions.append(_comment(label))
+        name = _common_name(ROOT_NAME)
+        builder = _ca_builder(name, name, key.public_key(), extensions, now=now, random=random)
+        return _with_new_intermediate(builder.sign(key, hashes.SHA384()), key, now=now, random=random)
 
-        def certify(
-            subject: x509.Name,
-            issuer: x509.Name,
-            public_key: ec.EllipticCurvePublicKey,
-            signer: ec.EllipticCurvePrivateKey,
-            issuer_key_id: x509.AuthorityKeyIdentifier | None = None,
-        ) -> x509.Certificate:
-            builder = _builder(
-                subject,
-                issuer,
-                public_key=public_key,
-                serial=serial_number(random),
-                not_before=now,
-                not_after=now + CA_LIFETIME,
-            )
-            builder = builder.add_extension(_key_usage(key_cert_sign=True), critical=True)
-            builder = builder.add_extension(_SERVER_AND_CLIENT, critical=False)
-            builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            if issuer_key_id is not None:
-                builder = builder.add_extension(issuer_key_id, critical=False)
-            return builder.add_extension(names, critical=False).sign(signer, hashes.SHA384())
+    def rotated(self, now: dt.datetime, random: RandomBytes = os.urandom) -> Authority:
+        """The same root with a new intermediate key: what an update brings. All names are those of the root.
 
-        root = certify(root_name, root_name, root_key.public_key(), root_key)
-        intermediate_public = intermediate_key.public_key()
-        return cls(
-            root=root,
-            intermediate=certify(
-                intermediate_name, root_name, intermediate_public, root_key, issuer_key_identifier(root)
-            ),
-            marble_root=certify(intermediate_name, intermediate_name, intermediate_public, intermediate_key),
-            root_key=root_key,
-            intermediate_key=intermediate_key,
-        )
+        Args:
+            now: start of validity, with a time zone.
+            random: 16 bytes for each serial number.
+        """
+        return _with_new_intermediate(self.root, self.root_key, now=now, random=random)
 
     def to_records(self) -> dict[str, bytes]:
         """Store keys and values as MarbleRun has them: certificates in DER, keys in SEC1 DER. To be sealed."""
@@ -235,7 +217,65 @@ class Authority:
         builder = builder.add_extension(names, critical=False)
         marble_type_extension = x509.UnrecognizedExtension(MARBLE_TYPE_OID, marble_type.encode("ascii"))
         builder = builder.add_extension(marble_type_extension, critical=False)
+        for comment in _comments(self.root):
+            builder = builder.add_extension(comment, critical=False)
         return IssuedCertificate(builder.sign(self.intermediate_key, hashes.SHA384()), key)
+
+
+def _with_new_intermediate(
+    root: x509.Certificate, root_key: ec.EllipticCurvePrivateKey, *, now: dt.datetime, random: RandomBytes
+) -> Authority:
+    names = root.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    extensions: list[x509.ExtensionType] = [names, *_comments(root)]
+    key = ec.generate_private_key(ec.SECP384R1())
+    subject, public_key = _common_name(INTERMEDIATE_NAME), key.public_key()
+    below_root = _ca_builder(
+        subject, root.subject, public_key, [*extensions, issuer_key_identifier(root)], now=now, random=random
+    )
+    self_signed = _ca_builder(subject, subject, public_key, extensions, now=now, random=random)
+    return Authority(
+        root=root,
+        intermediate=below_root.sign(root_key, hashes.SHA384()),
+        marble_root=self_signed.sign(key, hashes.SHA384()),
+        root_key=root_key,
+        intermediate_key=key,
+    )
+
+
+def _ca_builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    extensions: Iterable[x509.ExtensionType],
+    *,
+    now: dt.datetime,
+    random: RandomBytes,
+) -> x509.CertificateBuilder:
+    builder = _builder(
+        subject,
+        issuer,
+        public_key=public_key,
+        serial=serial_number(random),
+        not_before=now,
+        not_after=now + CA_LIFETIME,
+    )
+    builder = builder.add_extension(_key_usage(key_cert_sign=True), critical=True)
+    builder = builder.add_extension(_SERVER_AND_CLIENT, critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder
+
+
+def _comment(text: str) -> x509.UnrecognizedExtension:
+    """Netscape's certificate comment, which every tool prints: an IA5String of at most 127 characters."""
+    content = text.encode("ascii")[:127]
+    return x509.UnrecognizedExtension(_COMMENT_OID, b"\x16" + bytes([len(content)]) + content)
+
+
+def _comments(certificate: x509.Certificate) -> list[x509.ExtensionType]:
+    return [extension.value for extension in certificate.extensions if extension.oid == _COMMENT_OID]
 
 
 def serial_number(random: RandomBytes) -> int:

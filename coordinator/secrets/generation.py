@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from confidential_bookstore.errors import ManifestError
 from confidential_bookstore.secret import Secret
-from coordinator.manifest import Manifest, SecretSpec
+from coordinator.manifest import SecretSpec
 from coordinator.pki.authority import Authority, RandomBytes, issuer_key_identifier, serial_number
 from coordinator.secrets.value import SecretType, SecretValue
 
@@ -37,28 +37,22 @@ _CURVES: dict[int, ec.EllipticCurve] = {
 
 
 def generate_shared(
-    manifest: Manifest, authority: Authority, now: dt.datetime, random: RandomBytes = os.urandom
-) -> dict[str, SecretValue]:
-    """All shared secrets of a manifest that nobody uploads, by name.
+    spec: SecretSpec, authority: Authority, now: dt.datetime, random: RandomBytes = os.urandom
+) -> SecretValue:
+    """A new value of a secret that is the same for all marbles and that nobody uploads.
 
     Args:
-        manifest: defines them.
-        authority: signs their certificates.
+        spec: defines it.
+        authority: signs its certificate, if it has one.
         now: start of validity, with a time zone.
         random: bytes of keys and serial numbers.
 
     Raises:
-        ManifestError: a certificate would have ended already.
+        ManifestError: the certificate would have ended already.
     """
-    values = {}
-    for name, spec in manifest.secrets.items():
-        if not spec.shared or spec.user_defined:
-            continue
-        if spec.type is SecretType.SYMMETRIC_KEY:
-            values[name] = _symmetric(spec, random(spec.size // 8))
-        else:
-            values[name] = _certificate(spec, authority, now, random)
-    return values
+    if spec.type is SecretType.SYMMETRIC_KEY:
+        return _symmetric(spec, random(spec.size // 8))
+    return _certificate(spec, authority, now, random)
 
 
 def generate_unique(
@@ -123,9 +117,9 @@ def _certificate(spec: SecretSpec, authority: Authority, now: dt.datetime, rando
     )
     for extension, critical in template.extensions():
         builder = builder.add_extension(extension, critical=critical)
-    if template.is_ca:
+    if template.is_ca and not template.subject_key_id:
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    certificate = builder.sign(authority.intermediate_key, hashes.SHA384())
+    certificate = builder.sign(authority.intermediate_key, template.signature_hash)
     der = serialization.Encoding.DER
     return SecretValue(
         type=spec.type,
