@@ -50,10 +50,23 @@ class Verifier:
         Raises:
             AttestationError: the quote is not accepted; the subclass says why.
         """
+        return await self._verify(parse_quote(quote), report_data)
+
+    async def verify_any_report_data(self, quote: bytes) -> Claims:
+        """What the quote proves of somebody unknown: it is genuine, but may be of any key, and anybody may have sent it.
+
+        Never for admitting a peer; for telling a third party that a quote verifies, as `sign-quote` does.
+
+        Raises:
+            AttestationError: the quote is not accepted; the subclass says why.
+        """
         parsed = parse_quote(quote)
-        self._require_claimed_root(parsed)  # before anybody is asked for collateral of a foreign platform
-        collateral = await self._collateral.collateral_for(parsed)
-        return self.check(parsed, collateral, report_data, int(self._clock()))
+        return await self._verify(parsed, parsed.report_data)
+
+    async def _verify(self, quote: Quote, report_data: bytes) -> Claims:
+        self._require_claimed_root(quote)  # before anybody is asked for collateral of a foreign platform
+        collateral = await self._collateral.collateral_for(quote)
+        return self.check(quote, collateral, report_data, int(self._clock()))
 
     def check(self, quote: Quote, collateral: dcap_qvl.QuoteCollateralV3, report_data: bytes, now: int) -> Claims:
         """The verdict itself, without I/O or clock: `now` is in Unix seconds. Takes about 0.7 ms.

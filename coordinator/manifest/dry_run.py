@@ -6,6 +6,7 @@ A placeholder has the shape of its secret (a symmetric key has no certificate) a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from confidential_bookstore.errors import ManifestError, TemplateError
 from confidential_bookstore.secret import Secret
@@ -21,16 +22,25 @@ MAX_TOTAL_SIZE = 64 * 1024 * 1024  # bounds what the check of a small, hostile m
 
 _DER = b"0" * 1024
 _PLAIN = b"0" * 32
+_NONE: Mapping[str, SecretValue] = MappingProxyType({})
 
 
-def check_templates(marbles: Mapping[str, MarbleSpec], secrets: Mapping[str, SecretSpec]) -> None:
+def check_templates(
+    marbles: Mapping[str, MarbleSpec], secrets: Mapping[str, SecretSpec], values: Mapping[str, SecretValue] = _NONE
+) -> None:
     """Render all templates.
+
+    Args:
+        marbles: have them.
+        secrets: definitions of all secrets.
+        values: of some of the secrets, such as uploaded ones; the others get placeholders.
 
     Raises:
         TemplateError: one of them cannot be rendered; the message names its path.
         ManifestError: a variable has a NUL byte, or the parameters of a marble, or of all of them, are too large.
     """
-    data = template_data({name: _placeholder(spec) for name, spec in secrets.items()}, _marblerun())
+    present = {name: values.get(name) or _placeholder(spec) for name, spec in secrets.items()}
+    data = template_data(present, _marblerun())
     total = 0
     for name, marble in marbles.items():
         path = f"{join_path('Marbles', name)}.Parameters"

@@ -2,20 +2,23 @@
 
 Two kinds of objects: `Fields`, whose keys are the field names of a schema and, as in Go, case-insensitive; and maps,
 whose keys are names that the manifest's author chose (`Node.entries`), compared exactly. `null` counts as absent, as in
-Go. A key that the schema does not know is an error, and so is a key that stands twice.
+Go. A key that the schema does not know is an error, and so is a key that stands twice, unless the reader is tolerant:
+then it makes a note of it, and the last value counts.
 """
 
 from __future__ import annotations
 
+import base64
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from confidential_bookstore.errors import ManifestError
 from coordinator.manifest.document import JsonValue, Members
 
 UINT64_MAX = 2**64 - 1
+MOST_NOTES = 100  # looking for the key that was meant takes time
 
 _SIMPLE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -27,12 +30,38 @@ def join_path(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
+def one_of(names: Iterable[str], *, most: int = 12) -> str:
+    """`one of a, b, c`, in order and not without end."""
+    ordered = sorted(names)
+    shown = ", ".join(ascii(name[:80])[1:-1] for name in ordered[:most])
+    return f"one of {shown}{', ...' if len(ordered) > most else ''}" if ordered else "none, there are none"
+
+
+@dataclass(slots=True)
+class Notes:
+    """What a tolerant reader has overlooked, at most `MOST_NOTES`."""
+
+    found: list[str] = field(default_factory=list)
+
+    def add(self, error: ManifestError) -> None:
+        """Note instead of raising."""
+        if self.full:
+            return
+        self.found.append(f"{error} ({error.hint})" if error.hint else str(error))
+
+    @property
+    def full(self) -> bool:
+        """No more is noted."""
+        return len(self.found) >= MOST_NOTES
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One value of the document and where it stands."""
+    """One value of the document and where it stands. With `notes` it is read tolerantly."""
 
     value: JsonValue
     path: str
+    notes: Notes | None = None
 
     def error(self, message: str, *, got: object = None, expected: object = None, hint: str = "") -> ManifestError:
         """An error about this value, ready to be raised."""
@@ -63,42 +92,64 @@ class Node:
         """The elements of a list."""
         if not isinstance(self.value, list):
             raise self._wrong_type("a list")
-        return tuple(Node(item, f"{self.path}[{index}]") for index, item in enumerate(self.value))
+        return tuple(Node(item, f"{self.path}[{index}]", self.notes) for index, item in enumerate(self.value))
+
+    def octets(self) -> bytes:
+        """Bytes as Go writes them: padded base64, in which line ends do not count, or a list of numbers."""
+        if isinstance(self.value, list):
+            return bytes(item.integer(maximum=255) for item in self.items())
+        if not isinstance(self.value, str):
+            raise self._wrong_type("base64 or a list of numbers")
+        try:
+            return base64.b64decode(self.value.replace("\n", "").replace("\r", "").encode("ascii"), validate=True)
+        except ValueError:
+            raise self.error("not base64", got=ascii(self.value[:80])) from None
 
     def entries(self) -> dict[str, Node]:
         """A map of names to values."""
         entries: dict[str, Node] = {}
         for key, value in self._pairs():
             if key in entries:
-                raise self.error(f'"{ascii(key)[1:-1]}" stands here twice')
-            entries[key] = Node(value, join_path(self.path, key))
+                self._overlook(self.error(f'"{ascii(key)[1:-1]}" stands here twice'))
+            entries[key] = Node(value, join_path(self.path, key), self.notes)
         return entries
 
-    def fields(self, known: Iterable[str], *, not_yet: Iterable[str] = ()) -> Fields:
+    def fields(
+        self, known: Iterable[str], *, without_effect: Iterable[str] = (), refused: Iterable[str] = ()
+    ) -> Fields:
         """An object with these field names.
 
         Args:
             known: fields to read.
-            not_yet: fields of MarbleRun that are not supported: they may be there as long as they are empty.
+            without_effect: fields that MarbleRun reads and then overwrites; like unknown ones unless they are empty.
+            refused: fields of MarbleRun that are not supported: they may be there as long as they are empty.
         """
-        names = {name.lower(): name for name in (*known, *not_yet)}
-        unsupported = frozenset(not_yet)
+        names = {name.lower(): name for name in (*known, *without_effect, *refused)}
+        idle, unsupported = frozenset(without_effect), frozenset(refused)
         found: dict[str, Node] = {}
         written: dict[str, str] = {}
         for key, value in self._pairs():
             name = names.get(key.lower())
             if name is None:
-                raise self._unknown_key(key, names.values())
+                if self.notes is None or not self.notes.full:
+                    self._overlook(self._unknown_key(key, names.values()))
+                continue
             if name in written:
-                raise self.error(f'"{key}" stands here twice', got=f'"{written[name]}" and "{key}"')
+                self._overlook(self.error(f'"{key}" stands here twice', got=f'"{written[name]}" and "{key}"'))
             written[name] = key
-            node = Node(value, join_path(self.path, name))
-            if name in unsupported:
-                if not node.is_empty():
-                    raise node.error("not supported yet", expected="nothing or an empty value")
+            node = Node(value, join_path(self.path, name), self.notes)
+            if name in unsupported and not node.is_empty():
+                raise node.error("not supported", expected="nothing or an empty value")
+            if name in idle and not node.is_empty():
+                self._overlook(node.error("has no effect", hint="leave it out"))
             elif value is not None:
                 found[name] = node
         return Fields(self, found)
+
+    def _overlook(self, error: ManifestError) -> None:
+        if self.notes is None:
+            raise error
+        self.notes.add(error)
 
     def is_empty(self) -> bool:
         """Go's zero values: null, "", 0, false, [] and {}."""
@@ -146,6 +197,11 @@ class Fields:
         """A whole number; None if absent."""
         node = self.found.get(name)
         return node.integer(maximum=maximum) if node else None
+
+    def octets(self, name: str) -> bytes:
+        """Bytes; empty if absent."""
+        node = self.found.get(name)
+        return node.octets() if node else b""
 
     def boolean(self, name: str) -> bool:
         """True or false; false if absent."""

@@ -45,13 +45,14 @@ class ParametersSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarbleSpec:
-    """One type of marble. `max_activations` 0 means no limit."""
+    """One type of marble. `max_activations` 0 means no limit; `tls` are names of tags."""
 
     name: str
     package: str
     max_activations: int
     parameters: ParametersSpec
     disable_secret_binding: bool
+    tls: tuple[str, ...] = ()
 
     @property
     def references(self) -> frozenset[str]:
@@ -62,7 +63,7 @@ class MarbleSpec:
 
 
 def read_marble(name: str, node: Node) -> MarbleSpec:
-    """Read and check one entry of `Marbles`. Whether its package and secrets exist is checked by the caller.
+    """Read and check one entry of `Marbles`. Whether its package, tags and secrets exist is checked by the caller.
 
     Raises:
         ManifestError: a field is malformed; TemplateError if it is a template.
@@ -72,10 +73,7 @@ def read_marble(name: str, node: Node) -> MarbleSpec:
             "name of a marble type cannot stand in a certificate",
             expected=f"1 to {LONGEST_MARBLE_NAME} letters, digits, '.', '_' and '-'",
         )
-    fields = node.fields(
-        ("Package", "MaxActivations", "Parameters", "DisableSecretBinding"),
-        not_yet=("TLS",),
-    )
+    fields = node.fields(("Package", "MaxActivations", "Parameters", "DisableSecretBinding", "TLS"))
     parameters = fields.get("Parameters")
     return MarbleSpec(
         name=name,
@@ -83,6 +81,7 @@ def read_marble(name: str, node: Node) -> MarbleSpec:
         max_activations=fields.integer("MaxActivations"),
         parameters=_read_parameters(parameters) if parameters else ParametersSpec(files={}, env={}, argv=()),
         disable_secret_binding=fields.boolean("DisableSecretBinding"),
+        tls=fields.texts("TLS"),
     )
 
 
@@ -110,7 +109,7 @@ def _read_content(node: Node) -> FileSpec:
         content, no_templates = node.text().encode(), False
     else:
         fields = node.fields(("Data", "Encoding", "NoTemplates"))
-        content = _decode(fields.get("Data") or Node("", node.path), fields.text("Encoding"), node)
+        content = _decode(fields.get("Data") or Node("", f"{node.path}.Data"), fields.text("Encoding"), node)
         no_templates = fields.boolean("NoTemplates")
     if no_templates:
         return FileSpec(content=content)

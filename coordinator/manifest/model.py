@@ -1,110 +1,71 @@
 """A manifest: what a deployment consists of, as the data owner wrote it and as the coordinator enforces it.
 
-`load_manifest` accepts a manifest whole or not at all. What it returns has passed every rule, all templates included,
-so that what can be known to go wrong at an activation goes wrong here, with the path of the offending place.
+A value and the questions that are asked of it. `coordinator.manifest.loading` makes it out of bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TypeVar
 
-from coordinator.manifest.document import parse_document
-from coordinator.manifest.dry_run import check_templates
-from coordinator.manifest.fields import Fields, Node
-from coordinator.manifest.marbles import MarbleSpec, read_marble
-from coordinator.manifest.packages import PackageSpec, package_warnings, read_package
-from coordinator.manifest.secrets import SecretSpec, read_secret, secret_warnings
-from coordinator.secrets.value import SecretType
-
-RESERVED_VARIABLES = "MARBLE_PREDEFINED_"
-
-_SECTIONS = ("Packages", "Marbles", "Secrets")
-_NOT_YET = ("Infrastructures", "Users", "Roles", "RecoveryKeys", "TLS", "Config")
-
-_Spec = TypeVar("_Spec")
+from coordinator.manifest.config import ConfigSpec
+from coordinator.manifest.infrastructures import InfrastructureSpec
+from coordinator.manifest.marbles import MarbleSpec
+from coordinator.manifest.packages import PackageSpec
+from coordinator.manifest.recovery_keys import RecoveryKeySpec
+from coordinator.manifest.secrets import SecretSpec
+from coordinator.manifest.tls import TlsTagSpec
+from coordinator.manifest.users import Action, RoleSpec, UserSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A valid manifest. `raw` is its identity; the rest is what it says."""
+    """A valid manifest. `raw` is its identity; the rest is what it says.
+
+    `warnings` are what is legal but unwise, and what a tolerant reader has overlooked.
+    """
 
     raw: bytes = field(repr=False)
     packages: Mapping[str, PackageSpec]
+    infrastructures: Mapping[str, InfrastructureSpec]
     marbles: Mapping[str, MarbleSpec]
     secrets: Mapping[str, SecretSpec]
-    warnings: tuple[str, ...]
+    users: Mapping[str, UserSpec]
+    roles: Mapping[str, RoleSpec]
+    recovery_keys: Mapping[str, RecoveryKeySpec]
+    tls: Mapping[str, TlsTagSpec]
+    config: ConfigSpec
+    warnings: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the raw bytes, lower-case hex."""
         return hashlib.sha256(self.raw).hexdigest()
 
+    def user_of(self, certificate_der: bytes) -> UserSpec | None:
+        """The user with exactly this certificate, or None."""
+        return next((user for user in self.users.values() if user.certificate == certificate_der), None)
 
-# Whoever comes first may set a manifest, and RSA keys take seconds each.
-MOST_RSA_BITS = 16 * 4096
+    def may(self, user: UserSpec, action: Action, resources: Iterable[str] = ()) -> bool:
+        """Whether the user's roles together grant the action on all of the resources.
 
+        Without resources: whether a role has the action at all. UPDATE_MANIFEST has no resources.
+        """
+        roles = [role for name in user.roles if action in (role := self.roles[name]).actions]
+        return bool(roles) and all(any(role.grants(action, resource) for role in roles) for resource in resources)
 
-def load_manifest(raw: bytes) -> Manifest:
-    """Read and check a manifest.
+    def users_with(self, action: Action) -> tuple[str, ...]:
+        """Names of the users of whom a role has the action, sorted."""
+        return tuple(sorted(name for name, user in self.users.items() if self.may(user, action)))
 
-    Args:
-        raw: JSON, at most 1 MiB.
+    @property
+    def update_threshold(self) -> int:
+        """How many users must acknowledge a full update, the one who submits it included."""
+        return self.config.update_threshold or len(self.users_with(Action.UPDATE_MANIFEST))
 
-    Raises:
-        ManifestError: a rule does not hold; the message names the path. TemplateError if it is a template.
-    """
-    root = Node(parse_document(raw), "")
-    fields = root.fields(_SECTIONS, not_yet=_NOT_YET)
-    packages = _read_section(fields, "Packages", read_package)
-    marbles = _read_section(fields, "Marbles", read_marble)
-    secrets = _read_section(fields, "Secrets", read_secret)
-    for section, entries in (("Packages", packages), ("Marbles", marbles)):
-        if not entries:
-            raise root.error(f"manifest has no {section}", hint="every manifest needs a package and a marble")
-    for name, marble in marbles.items():
-        if marble.package not in packages:
-            node = fields.entries("Marbles")[name]
-            raise Node(None, f"{node.path}.Package").error(
-                "unknown package", got=ascii(marble.package[:80]), expected=f"one of {', '.join(sorted(packages))}"
-            )
-    rsa_bits = sum(secret.size for secret in secrets.values() if secret.type is SecretType.CERT_RSA)
-    if rsa_bits > MOST_RSA_BITS:
-        raise Node(None, "Secrets").error(
-            "too much RSA to generate", got=f"{rsa_bits} bits in all", expected=f"at most {MOST_RSA_BITS}"
-        )
-    check_templates(marbles, secrets)
-    return Manifest(
-        raw=raw,
-        packages=packages,
-        marbles=marbles,
-        secrets=secrets,
-        warnings=tuple(_warnings(fields, packages, marbles, secrets)),
-    )
-
-
-def _read_section(fields: Fields, section: str, read: Callable[[str, Node], _Spec]) -> Mapping[str, _Spec]:
-    return MappingProxyType({name: read(name, node) for name, node in fields.entries(section).items()})
-
-
-def _warnings(
-    fields: Fields,
-    packages: Mapping[str, PackageSpec],
-    marbles: Mapping[str, MarbleSpec],
-    secrets: Mapping[str, SecretSpec],
-) -> list[str]:
-    warnings: list[str] = []
-    for name, node in fields.entries("Packages").items():
-        warnings += package_warnings(packages[name], node.path)
-    for name, node in fields.entries("Secrets").items():
-        warnings += secret_warnings(secrets[name], node.path)
-    for name, node in fields.entries("Marbles").items():
-        warnings += [
-            f"{node.path}.Parameters.Env.{variable}: reserved, the coordinator overwrites it"
-            for variable in marbles[name].parameters.env
-            if variable.startswith(RESERVED_VARIABLES)
-        ]
-    return warnings
+    @property
+    def recovery_threshold(self) -> int:
+        """How many recovery secrets are enough; 0 if it takes all of them."""
+        threshold = self.config.recovery_threshold
+        return 0 if threshold == len(self.recovery_keys) else threshold

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confidential_bookstore.attestation.package import Package
-from coordinator.manifest.fields import Fields, Node
+from coordinator.manifest.fields import Fields, Node, one_of
 
 DEFAULT_TCB_STATUSES = ("SWHardeningNeeded",)
 TCB_STATUSES = frozenset(
@@ -23,7 +23,7 @@ TCB_STATUSES = frozenset(
     }
 )
 
-_FIELDS = (
+PACKAGE_FIELDS = (
     "Debug",
     "UniqueID",
     "SignerID",
@@ -31,15 +31,20 @@ _FIELDS = (
     "SecurityVersion",
     "AcceptedTCBStatuses",
     "AcceptedAdvisories",
+    "RTMRs",
 )
 _HEX = re.compile(r"[0-9a-f]*")
 _MRENCLAVE_SIZE = _MRSIGNER_SIZE = 32
-_MRTD_SIZE = 48
+_MRTD_SIZE = _RTMR_SIZE = 48
+_MOST_RTMRS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageSpec:
-    """One package as the manifest has it; ids are lower-case hex, empty if not given."""
+    """One package as the manifest has it; ids are lower-case hex, empty if not given.
+
+    `rtmrs` is beyond MarbleRun: RTMR0 and the following of a trust domain, an empty one may be anything.
+    """
 
     name: str
     debug: bool
@@ -49,6 +54,7 @@ class PackageSpec:
     security_version: int | None
     accepted_tcb_statuses: tuple[str, ...]
     accepted_advisories: tuple[str, ...]
+    rtmrs: tuple[str, ...] = ()
 
     def to_package(self) -> Package:
         """The rules that the claims of a verified quote are checked against."""
@@ -60,7 +66,17 @@ class PackageSpec:
             debug=self.debug,
             accepted_tcb_statuses=self.accepted_tcb_statuses,
             accepted_advisories=self.accepted_advisories,
+            rtmrs=self.rtmrs,
         )
+
+    def with_security_version(self, security_version: int) -> PackageSpec:
+        """The same package after an update of its SecurityVersion."""
+        return replace(self, security_version=security_version)
+
+    @property
+    def names_trust_domain(self) -> bool:
+        """UniqueID is an MRTD."""
+        return len(self.unique_id) == 2 * _MRTD_SIZE
 
     @property
     def missing_signer_fields(self) -> tuple[str, ...]:
@@ -79,7 +95,7 @@ def read_package(name: str, node: Node) -> PackageSpec:
     Raises:
         ManifestError: a field is malformed, or the fields do not identify code.
     """
-    fields = node.fields(_FIELDS)
+    fields = node.fields(PACKAGE_FIELDS)
     package = PackageSpec(
         name=name,
         debug=fields.boolean("Debug"),
@@ -89,11 +105,16 @@ def read_package(name: str, node: Node) -> PackageSpec:
         security_version=fields.optional_integer("SecurityVersion"),
         accepted_tcb_statuses=_read_tcb_statuses(fields),
         accepted_advisories=fields.texts("AcceptedAdvisories"),
+        rtmrs=_read_rtmrs(fields),
     )
     if package.unique_id and len(package.missing_signer_fields) < 3:
         raise node.error(
             "UniqueID stands together with SignerID, ProductID or SecurityVersion",
             hint="UniqueID alone identifies code; leave out one or the other",
+        )
+    if package.rtmrs and not package.names_trust_domain:
+        raise fields.found["RTMRs"].error(
+            "RTMRs without the UniqueID of a trust domain", expected=f"a UniqueID of {2 * _MRTD_SIZE} hex digits"
         )
     if not package.debug and package.to_package().underspecified:
         raise node.error(
@@ -104,26 +125,23 @@ def read_package(name: str, node: Node) -> PackageSpec:
     return package
 
 
-def package_warnings(package: PackageSpec, path: str) -> list[str]:
-    """What is allowed in a package, but deserves a word."""
-    warnings = []
-    if package.debug:
-        warnings.append(f"{path}: debug package: no quote of a debug enclave is accepted, so its marbles cannot start")
-    if package.to_package().underspecified:
-        warnings.append(f"{path}: package does not identify any code")
-    if len(package.unique_id) == 2 * _MRTD_SIZE:
-        warnings.append(f"{path}: the UniqueID of a trust domain names its firmware, not the software that it starts")
-    return warnings
-
-
 def _read_id(fields: Fields, name: str, sizes: tuple[int, ...]) -> str:
     node = fields.get(name)
-    if node is None or not node.text():
-        return ""
+    return _hex_id(node, name, sizes) if node else ""
+
+
+def _read_rtmrs(fields: Fields) -> tuple[str, ...]:
+    items = fields.items("RTMRs")
+    if len(items) > _MOST_RTMRS:
+        raise fields.found["RTMRs"].error("too many RTMRs", got=len(items), expected=f"at most {_MOST_RTMRS}")
+    return tuple(_hex_id(item, "RTMR", (_RTMR_SIZE,)) for item in items)
+
+
+def _hex_id(node: Node, what: str, sizes: tuple[int, ...]) -> str:
     text = node.text().lower()
-    if not _HEX.fullmatch(text) or len(text) not in [2 * size for size in sizes]:
+    if text and (not _HEX.fullmatch(text) or len(text) not in [2 * size for size in sizes]):
         raise node.error(
-            f"not a {name}",
+            f"not a {what}",
             got=f"{node.text()[:100]!a} ({len(text)} characters)",
             expected=f"{' or '.join(str(2 * size) for size in sizes)} hex digits",
         )
@@ -135,7 +153,5 @@ def _read_tcb_statuses(fields: Fields) -> tuple[str, ...]:
         return DEFAULT_TCB_STATUSES
     for item in fields.items("AcceptedTCBStatuses"):
         if item.text() not in TCB_STATUSES:
-            raise item.error(
-                "unknown TCB status", got=ascii(item.text()[:80]), expected=f"one of {', '.join(sorted(TCB_STATUSES))}"
-            )
+            raise item.error("unknown TCB status", got=ascii(item.text()[:80]), expected=one_of(TCB_STATUSES))
     return fields.texts("AcceptedTCBStatuses")

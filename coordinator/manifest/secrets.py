@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from coordinator.manifest.certificates import read_certificate_template
-from coordinator.manifest.fields import Fields, Node
+from coordinator.manifest.fields import Fields, Node, one_of
 from coordinator.pki.certificate_template import DEFAULT_VALID_FOR, CertificateTemplate
 from coordinator.secrets.value import SecretType
 
@@ -78,17 +78,6 @@ def read_secret(name: str, node: Node) -> SecretSpec:
     return spec
 
 
-def secret_warnings(spec: SecretSpec, path: str) -> list[str]:
-    """What is allowed in a secret, but deserves a word."""
-    if spec.user_defined:
-        if spec.valid_for or spec.certificate != CertificateTemplate():
-            return [f"{path}: Cert and ValidFor have no effect on a certificate that is uploaded"]
-        return []
-    if spec.certificate.is_ca:
-        return [f"{path}: certificate is a CA below the marble root: its holder can issue certificates for any marble"]
-    return []
-
-
 def _read_type(fields: Fields) -> SecretType:
     text = fields.text("Type")
     for kind in SecretType:
@@ -97,7 +86,7 @@ def _read_type(fields: Fields) -> SecretType:
     raise (fields.get("Type") or fields.node).error(
         "unknown type of secret",
         got=ascii(text[:80]),
-        expected=f"one of {', '.join(kind.value for kind in SecretType)}",
+        expected=one_of(kind.value for kind in SecretType),
     )
 
 

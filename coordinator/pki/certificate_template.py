@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -58,6 +59,12 @@ EXTENDED_KEY_USAGES: Mapping[int, x509.ObjectIdentifier] = MappingProxyType(
 )
 DEFAULT_EXTENDED_KEY_USAGE = (1, 2)  # server and client
 
+# Those of Go's crypto/x509 SignatureAlgorithm numbers that the marble root's P-384 key can make, without SHA-1.
+SIGNATURE_HASHES: Mapping[int, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = MappingProxyType(
+    {10: hashes.SHA256(), 11: hashes.SHA384(), 12: hashes.SHA512()}
+)
+DEFAULT_SIGNATURE_ALGORITHM = 11
+
 # The manifest's Subject fields, in the order Go writes them into a name.
 SUBJECT_OIDS: Mapping[str, x509.ObjectIdentifier] = MappingProxyType(
     {
@@ -76,8 +83,9 @@ SUBJECT_OIDS: Mapping[str, x509.ObjectIdentifier] = MappingProxyType(
 class CertificateTemplate:
     """The `Cert` fields of a secret. The defaults of this class are the defaults of a manifest that says nothing.
 
-    `subject` maps a key of `SUBJECT_OIDS` to its values; `key_usage` is a sum of Go's bits; `max_path_length` is None
-    for no limit.
+    `subject` maps a key of `SUBJECT_OIDS` to its values; `extra_names` are object identifiers with values, and stand in
+    place of all other values with the same identifier; `key_usage` is a sum of Go's bits; `max_path_length` is None for
+    no limit. Object identifiers are dotted numbers.
     """
 
     dns_names: tuple[str, ...] = DEFAULT_DNS_NAMES
@@ -87,11 +95,27 @@ class CertificateTemplate:
     subject: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     serial_number: str = ""
     common_name: str = ""
+    extra_names: tuple[tuple[str, str], ...] = ()
     not_after: dt.datetime | None = None
     is_ca: bool = False
     max_path_length: int | None = None
     key_usage: int = DEFAULT_KEY_USAGE
     extended_key_usage: tuple[int, ...] = DEFAULT_EXTENDED_KEY_USAGE
+    unknown_extended_key_usage: tuple[str, ...] = ()
+    ocsp_servers: tuple[str, ...] = ()
+    issuing_certificate_urls: tuple[str, ...] = ()
+    crl_distribution_points: tuple[str, ...] = ()
+    policy_identifiers: tuple[str, ...] = ()
+    permitted_names: tuple[x509.GeneralName, ...] = ()
+    excluded_names: tuple[x509.GeneralName, ...] = ()
+    name_constraints_critical: bool = False
+    subject_key_id: bytes = b""
+    signature_algorithm: int = DEFAULT_SIGNATURE_ALGORITHM
+
+    @property
+    def signature_hash(self) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
+        """What the marble root's key signs the certificate with."""
+        return SIGNATURE_HASHES[self.signature_algorithm]
 
     def subject_name(self) -> x509.Name:
         """The distinguished name; values of one field share a relative distinguished name, as Go writes them.
@@ -99,35 +123,62 @@ class CertificateTemplate:
         Raises:
             ValueError: a value does not fit its attribute, for example a country of three letters.
         """
-        names = [
-            x509.RelativeDistinguishedName([x509.NameAttribute(SUBJECT_OIDS[key], value) for value in values])
-            for key, values in self.subject.items()
-            if values
+        values: list[tuple[x509.ObjectIdentifier, tuple[str, ...]]] = [
+            (oid, self.subject.get(key, ())) for key, oid in SUBJECT_OIDS.items()
         ]
-        names.append(_single(NameOID.COMMON_NAME, self._common_name()))
-        if self.serial_number:
-            names.append(_single(NameOID.SERIAL_NUMBER, self.serial_number))
-        return x509.Name(names)
+        values.append((NameOID.COMMON_NAME, (self._common_name(),)))
+        values.append((NameOID.SERIAL_NUMBER, (self.serial_number,) if self.serial_number else ()))
+        extra = [(x509.ObjectIdentifier(oid), value) for oid, value in self.extra_names]
+        replaced = {oid for oid, _ in extra}
+        names = [_relative_name(oid, texts) for oid, texts in values if texts and oid not in replaced]
+        return x509.Name([*names, *(_relative_name(oid, (value,)) for oid, value in extra)])
 
     def extensions(self) -> list[tuple[x509.ExtensionType, bool]]:
         """Extensions with their criticality; those that need a key are the issuer's business.
 
         Raises:
-            ValueError: a name cannot be encoded.
+            ValueError: a name or an object identifier cannot be encoded.
         """
         oids = [EXTENDED_KEY_USAGES[number] for number in self.extended_key_usage]
+        oids += [x509.ObjectIdentifier(oid) for oid in self.unknown_extended_key_usage]
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (_key_usage(self.key_usage), True),
             (x509.ExtendedKeyUsage(oids), False),
             (x509.BasicConstraints(ca=self.is_ca, path_length=self.max_path_length), True),
         ]
-        names: list[x509.GeneralName] = [x509.DNSName(name) for name in self.dns_names]
-        names += [x509.RFC822Name(address) for address in self.email_addresses]
-        names += [x509.IPAddress(address) for address in self.ip_addresses]
-        names += [x509.UniformResourceIdentifier(uri) for uri in self.uris]
-        if names:
+        if self.subject_key_id:
+            extensions.append((x509.SubjectKeyIdentifier(self.subject_key_id), False))
+        if accesses := self._authority_information():
+            extensions.append((x509.AuthorityInformationAccess(accesses), False))
+        if names := self._alternative_names():
             extensions.append((x509.SubjectAlternativeName(names), False))
+        if policies := [x509.PolicyInformation(x509.ObjectIdentifier(oid), None) for oid in self.policy_identifiers]:
+            extensions.append((x509.CertificatePolicies(policies), False))
+        if self.permitted_names or self.excluded_names:
+            constraints = x509.NameConstraints(list(self.permitted_names) or None, list(self.excluded_names) or None)
+            extensions.append((constraints, self.name_constraints_critical))
+        if self.crl_distribution_points:
+            points = [_distribution_point(url) for url in self.crl_distribution_points]
+            extensions.append((x509.CRLDistributionPoints(points), False))
         return extensions
+
+    def _authority_information(self) -> list[x509.AccessDescription]:
+        return [
+            x509.AccessDescription(method, x509.UniformResourceIdentifier(url))
+            for method, urls in (
+                (AuthorityInformationAccessOID.OCSP, self.ocsp_servers),
+                (AuthorityInformationAccessOID.CA_ISSUERS, self.issuing_certificate_urls),
+            )
+            for url in urls
+        ]
+
+    def _alternative_names(self) -> list[x509.GeneralName]:
+        return [
+            *(x509.DNSName(name) for name in self.dns_names),
+            *(x509.RFC822Name(address) for address in self.email_addresses),
+            *(x509.IPAddress(address) for address in self.ip_addresses),
+            *(x509.UniformResourceIdentifier(uri) for uri in self.uris),
+        ]
 
     def _common_name(self) -> str:
         if self.common_name:
@@ -135,8 +186,12 @@ class CertificateTemplate:
         return self.dns_names[0] if len(self.dns_names) == 1 else GENERATED_NAME
 
 
-def _single(oid: x509.ObjectIdentifier, value: str) -> x509.RelativeDistinguishedName:
-    return x509.RelativeDistinguishedName([x509.NameAttribute(oid, value)])
+def _relative_name(oid: x509.ObjectIdentifier, values: tuple[str, ...]) -> x509.RelativeDistinguishedName:
+    return x509.RelativeDistinguishedName([x509.NameAttribute(oid, value) for value in values])
+
+
+def _distribution_point(url: str) -> x509.DistributionPoint:
+    return x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
 
 
 def _key_usage(bits: int) -> x509.KeyUsage:

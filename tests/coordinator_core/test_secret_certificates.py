@@ -20,7 +20,7 @@ from coordinator.secrets.value import SecretType, SecretValue
 
 def generate(authority, *, now: dt.datetime = NOW, **secret: Any) -> SecretValue:
     definition = {"Type": "cert-ecdsa", "Size": 256, "Shared": True} | secret
-    return generate_shared(load(Secrets={"s": definition}), authority, now)["s"]
+    return generate_shared(load(Secrets={"s": definition}).secrets["s"], authority, now)
 
 
 def certificate(authority, cert: dict[str, Any] | None = None, **secret: Any) -> x509.Certificate:
