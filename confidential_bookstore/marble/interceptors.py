@@ -1,6 +1,7 @@
 """What happens to every call before a servicer sees it, and to every error after.
 
-In this order: read the attested peer, ask the access rules, bound the time, run the method, map its error to a status.
+In this order: read the attested peer, ask whether its certificate still counts, ask the access rules, bound the time,
+run the method, map its error to a status.
 A denial is PERMISSION_DENIED and names the rule. What is not one of our errors is INTERNAL without a word about it; the
 traceback is in the log only.
 """
@@ -11,7 +12,7 @@ import asyncio
 import contextlib
 import inspect
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -24,7 +25,9 @@ from confidential_bookstore.errors import (
     PolicyDenied,
     TooManyCalls,
 )
-from confidential_bookstore.marble.peer import current_peer, current_peer_type, peer_of, set_current_peer
+from confidential_bookstore.marble.callers import Callers
+from confidential_bookstore.marble.generations import REVOKED
+from confidential_bookstore.marble.peer import Peer, current_peer, current_peer_type, peer_of, set_current_peer
 from confidential_bookstore.policy.access import OPEN_TO_EVERY_MARBLE, AccessRules, Decision
 from confidential_bookstore.telemetry.status import Status
 
@@ -55,6 +58,7 @@ class CallGuard:
         self,
         rules: AccessRules,
         status: Status,
+        callers: Callers,
         *,
         maximum_unary_seconds: float = MAXIMUM_UNARY_SECONDS,
         maximum_calls: int = MAXIMUM_CONCURRENT_CALLS,
@@ -62,10 +66,11 @@ class CallGuard:
     ) -> None:
         self._rules = rules
         self._status = status
+        self._callers = callers
         self._maximum = maximum_unary_seconds
         self._most = maximum_calls  # counted here, which costs less than `maximum_concurrent_rpcs` of grpc.aio
         self._under_way = 0
-        self._streams: dict[asyncio.Timeout, str] = {}  # and the marble type of its caller
+        self._streams: dict[asyncio.Timeout, Peer] = {}  # and its caller
         self.serving = True
         self._decisions: dict[tuple[str, str], Decision] = {}
         self._clock = clock
@@ -83,28 +88,40 @@ class CallGuard:
 
     def end_streams(self) -> None:
         """Ends all streams now. A stream has no end of its own that a stopping server could wait for."""
+        self._end(self._streams)
+
+    def end_refused_streams(self) -> None:
+        """Ends the streams of callers whose certificates do not count any longer."""
+        self._end([stream for stream, peer in self._streams.items() if self._callers.refusal(peer) is not None])
+
+    @staticmethod
+    def _end(streams: Iterable[asyncio.Timeout]) -> None:
         now = asyncio.get_running_loop().time()
-        for stream in self._streams:
-            stream.reschedule(now)
+        for stream in streams:
+            if not stream.expired():
+                stream.reschedule(now)
 
     @contextlib.asynccontextmanager
     async def _stream(self, context: Context) -> AsyncGenerator[None, None]:
-        """Bounds a stream by the end of its caller's certificate, and by `end_streams`.
+        """Bounds a stream by the end of its caller's certificate, and by `end_streams` and `end_refused_streams`.
 
         Raises:
+            PolicyDenied: the caller's certificate has been revoked meanwhile.
             TooManyCalls: no marble type may hold so many that nothing is left for the others.
         """
         peer = current_peer()
-        if list(self._streams.values()).count(peer.marble_type) >= MAXIMUM_STREAMS_PER_TYPE:
+        if sum(each.marble_type == peer.marble_type for each in self._streams.values()) >= MAXIMUM_STREAMS_PER_TYPE:
             raise TooManyCalls(
                 f"{peer.marble_type} has too many streams open", expected=f"at most {MAXIMUM_STREAMS_PER_TYPE}"
             )
         limit = asyncio.timeout(peer.not_after - self._clock())
-        self._streams[limit] = peer.marble_type
+        self._streams[limit] = peer
         try:
             async with limit:
                 yield
         except TimeoutError:
+            if (reason := self._callers.refusal(peer)) is not None:
+                raise PolicyDenied(reason, rule=REVOKED) from None
             await context.abort(grpc.StatusCode.UNAVAILABLE, _STREAM_ENDED)
         finally:
             del self._streams[limit]
@@ -129,6 +146,7 @@ class CallGuard:
         set_current_peer(peer)
         if peer.not_after <= self._clock():
             raise PolicyDenied("the caller's certificate has expired", rule=VALID_CERTIFICATES_ONLY)
+        self._callers.admit(context.peer(), peer)
         key = (peer.marble_type, method)
         decision = self._decisions.get(key)
         if decision is None:  # bounded: attested marble types times registered methods

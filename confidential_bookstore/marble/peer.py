@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from confidential_bookstore.errors import ConfigurationError, PolicyDenied
+from confidential_bookstore.marble.generations import issuer_key_id
 from confidential_bookstore.pki.names import marble_type_of
 
 ATTESTED_MARBLES_ONLY = "attested-marbles-only"
@@ -25,7 +26,7 @@ TLS13_ONLY = "tls-1.3-only"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A marble, as its certificate names it, and the certificate's end in Unix seconds.
+    """A marble, as its certificate names it, the certificate's end in Unix seconds, and the key id of its issuer.
 
     `uuid` was chosen by its host: good for logs, not for decisions.
     """
@@ -33,6 +34,7 @@ class Peer:
     marble_type: str
     uuid: str
     not_after: float = math.inf
+    issuer_key_id: bytes = b""
 
 
 _current: ContextVar[Peer] = ContextVar("current_peer")
@@ -84,4 +86,4 @@ def _named_in(certificate_pem: bytes) -> Peer:
         raise PolicyDenied("the caller's certificate belongs to no marble", rule=ATTESTED_MARBLES_ONLY)
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     uuid = str(names[0].value) if names else ""
-    return Peer(marble_type, uuid, certificate.not_valid_after_utc.timestamp())
+    return Peer(marble_type, uuid, certificate.not_valid_after_utc.timestamp(), issuer_key_id(certificate))

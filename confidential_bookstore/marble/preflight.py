@@ -19,7 +19,8 @@ from cryptography.exceptions import InvalidSignature
 
 from confidential_bookstore.attestation.roots import MALFORMED
 from confidential_bookstore.errors import PeerRefused
-from confidential_bookstore.marble.identity import Identity
+from confidential_bookstore.marble.generations import REVOKED, issuer_key_id
+from confidential_bookstore.marble.identity import Identity, LiveIdentity
 from confidential_bookstore.marble.tls import split_address, unverified_context
 from confidential_bookstore.pki.names import marble_dns_name, marble_type_of
 
@@ -46,6 +47,7 @@ async def diagnose(
     identity: Identity | None,
     expected_marble_type: str,
     *,
+    trust: LiveIdentity | None = None,
     clock: Callable[[], float] = time.time,
 ) -> PeerRefused | None:
     """Tries one handshake and names what is wrong with it; None if nothing is.
@@ -54,17 +56,22 @@ async def diagnose(
         address: `host:port`.
         identity: the certificate to show and the roots to judge by; None to show none and judge names only.
         expected_marble_type: what the peer should be attested as.
+        trust: tells which generations still count; None: only that of `identity`.
         clock: Unix seconds.
     """
     try:
-        await asyncio.to_thread(check_peer, address, identity, expected_marble_type, clock)
+        await asyncio.to_thread(check_peer, address, identity, expected_marble_type, trust, clock)
     except PeerRefused as refused:
         return refused
     return None
 
 
 def check_peer(
-    address: str, identity: Identity | None, expected_marble_type: str, clock: Callable[[], float] = time.time
+    address: str,
+    identity: Identity | None,
+    expected_marble_type: str,
+    trust: LiveIdentity | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> None:
     """The same, blocking, for up to some seconds.
 
@@ -82,6 +89,8 @@ def check_peer(
             raise PeerRefused(f"{address} showed no certificate", cause="no-server-certificate")
         try:
             leaf = x509.load_der_x509_certificate(der)
+            if identity is not None:
+                _judge_issuer(address, leaf, identity, trust)
             _judge(address, leaf, identity, expected_marble_type, clock())
         except MALFORMED as error:
             raise PeerRefused(
@@ -147,18 +156,32 @@ def _await_alert(address: str, tls: ssl.SSLSocket, identity: Identity | None, no
     )
 
 
+def _judge_issuer(address: str, leaf: x509.Certificate, identity: Identity, trust: LiveIdentity | None) -> None:
+    """Whether a trusted Marble Root has signed the peer's certificate, and whether it still counts."""
+    roots = x509.load_pem_x509_certificates(trust.roots() if trust is not None else identity.marble_root_pem)
+    if not any(_issued(leaf, root) for root in roots):
+        raise PeerRefused(
+            f"{address} shows a certificate of an unknown issuer",
+            cause="unknown-ca",
+            got=leaf.issuer.rfc4514_string(),
+            hint="the peer belongs to another deployment, or has not been renewed since an update of the manifest",
+        )
+    if trust is not None and (reason := trust.refusal(issuer_key_id(leaf), marble_type_of(leaf) or "(no marble)")):
+        raise PeerRefused(
+            f"{address}: {reason}", cause=REVOKED, hint="the peer must be restarted as the manifest in force wants it"
+        )
+
+
+def _issued(leaf: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(issuer)
+    except (*MALFORMED, InvalidSignature):
+        return False
+    return True
+
+
 def _judge(address: str, leaf: x509.Certificate, identity: Identity | None, expected_type: str, now: float) -> None:
-    """What gRPC would find wrong with the peer's certificate, most telling first."""
-    if identity is not None:
-        try:
-            leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(identity.marble_root_pem))
-        except (*MALFORMED, InvalidSignature) as error:
-            raise PeerRefused(
-                f"{address} shows a certificate of an unknown issuer",
-                cause="unknown-ca",
-                got=leaf.issuer.rfc4514_string(),
-                hint="the peer belongs to another deployment, or has not been renewed since an update of the manifest",
-            ) from error
+    """What else gRPC would find wrong with the peer's certificate, most telling first."""
     if now >= leaf.not_valid_after_utc.timestamp():
         raise PeerRefused(f"{address} shows an expired certificate", cause="expired", got=leaf.not_valid_after_utc)
     if now < leaf.not_valid_before_utc.timestamp():

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 
 from confidential_bookstore.errors import ConfigurationError
+from confidential_bookstore.marble.callers import Callers
 from confidential_bookstore.marble.credentials import server_credentials
 from confidential_bookstore.marble.identity import LiveIdentity
 from confidential_bookstore.marble.interceptors import MAXIMUM_CONCURRENT_CALLS, MAXIMUM_UNARY_SECONDS, CallGuard
@@ -35,7 +36,7 @@ class MarbleServer:
     """Serves the registered servicers to attested marbles.
 
     Args:
-        live: this marble's identity; a renewed one serves new connections without a restart.
+        live: this marble's identity, and whom it trusts; what changes is in force without a restart.
         registrations: pairs of a stub's `add_XServicer_to_server` and the servicer.
         address: `host:port`; port 0 takes a free one.
         rules: who may call what.
@@ -65,8 +66,13 @@ class MarbleServer:
         self._live = live
         self._address = address
         self._server = grpc.aio.server(options=_OPTIONS)
+        self._callers = Callers(live)
         self._guard = CallGuard(
-            rules, status, maximum_unary_seconds=maximum_unary_seconds, maximum_calls=maximum_concurrent_calls
+            rules,
+            status,
+            self._callers,
+            maximum_unary_seconds=maximum_unary_seconds,
+            maximum_calls=maximum_concurrent_calls,
         )
         registration = _GuardedRegistration(self._server, self._guard)
         for add_to_server, servicer in registrations:
@@ -95,6 +101,7 @@ class MarbleServer:
             self.port = self._server.add_secure_port(self._address, server_credentials(self._live))
         except RuntimeError as error:
             raise ConfigurationError("cannot listen on this address", got=self._address, hint=str(error)) from error
+        self._callers.port = self.port
         await self._server.start()
         await self.set_serving(serving=True)
         _log.info("server.listening", address=self._address, port=self.port, services=list(self.services))
@@ -107,6 +114,11 @@ class MarbleServer:
         for service in (health.OVERALL_HEALTH, *self.services):
             await self._health.set(service, state)
 
+    def turn_away(self) -> None:
+        """Ends streams and connections of callers whose certificates do not count any longer."""
+        self._guard.end_refused_streams()
+        self._callers.disconnect_refused()
+
     async def stop(self, grace: float = GRACE_SECONDS) -> None:
         """Health says NOT_SERVING, no new call is taken, calls in flight get up to `grace` seconds."""
         if self._stopped:
@@ -116,6 +128,7 @@ class MarbleServer:
         _log.info("server.draining", grace=grace)
         self._guard.end_streams()
         await self._server.stop(grace)
+        await self._callers.close()
         # grpc.aio returns from stop() before the handlers' last callbacks have run.
         await asyncio.sleep(0)
         _log.info("server.stopped")

@@ -150,7 +150,7 @@ async def test_renewal_under_load_without_a_failed_call(coordinator, marble):
                 await asyncio.sleep(0.002)
 
         await asyncio.gather(*(call() for _ in range(8)))
-        assert min(store._live.generation, buyer._live.generation) >= 3
+        assert min(store._live.version, buyer._live.version) >= 3
         assert calls > 500
         assert store.status.counter("calls_total").value == calls
 
@@ -207,7 +207,7 @@ async def test_renewal_goes_on_when_a_file_cannot_be_written(coordinator, marble
     async with marble("bookstore") as store:
         coordinator.files = {"/proc/no-such-file": b""}
         with structlog.testing.capture_logs() as logs:
-            await until(lambda: store._live.generation >= 3)
+            await until(lambda: store._live.version >= 3)
         assert "renewal.incomplete" in [entry["event"] for entry in logs]
 
 
