@@ -53,7 +53,7 @@ class Verifier:
         return await self._verify(parse_quote(quote), report_data)
 
     async def verify_any_report_data(self, quote: bytes) -> Claims:
-        """What the quote proves of somebody unknown: it is genuine, but may be of any key, and anybody may have sent it.
+        """What the quote proves of somebody unknown: it is genuine, but of any key, and anybody may have sent it.
 
         Never for admitting a peer; for telling a third party that a quote verifies, as `sign-quote` does.
 

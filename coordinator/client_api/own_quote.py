@@ -17,9 +17,8 @@ class OwnQuote:
 
     def __init__(self, platform: Platform, root_der: bytes, quote: bytes) -> None:
         self._platform = platform
-        self._root_der = root_der
         self._asking = asyncio.Lock()
-        self.cached = quote
+        self._kept = (root_der, quote)
 
     @classmethod
     async def obtain(cls, platform: Platform, root_der: bytes) -> OwnQuote:
@@ -31,11 +30,23 @@ class OwnQuote:
         quote = await asyncio.to_thread(platform.quote, coordinator_report_data(root_der))
         return cls(platform, root_der, quote)
 
-    async def fresh(self, nonce: bytes) -> bytes:
+    async def of(self, root_der: bytes) -> bytes:
+        """The quote for everybody. It is kept until the root is another one, as after a recovery.
+
+        Raises:
+            PlatformError: the platform does not answer.
+        """
+        root, quote = self._kept
+        if root != root_der:
+            quote = await self.fresh(root_der, b"")
+            self._kept = (root_der, quote)
+        return quote
+
+    async def fresh(self, root_der: bytes, nonce: bytes) -> bytes:
         """A quote that did not exist before the nonce did.
 
         Raises:
             PlatformError: the platform does not answer.
         """
         async with self._asking:
-            return await asyncio.to_thread(self._platform.quote, coordinator_report_data(self._root_der, nonce))
+            return await asyncio.to_thread(self._platform.quote, coordinator_report_data(root_der, nonce))
