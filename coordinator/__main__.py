@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 
 from confidential_bookstore.attestation.enclave import MeasuredConfig
 from confidential_bookstore.attestation.platforms import find_platform
-from confidential_bookstore.errors import BookstoreError
+from confidential_bookstore.errors import BookstoreError, ConfigurationError, NoPlatform
 from confidential_bookstore.telemetry.logs import configure_logging
 from coordinator.app import Coordinator, make_verifier
 from coordinator.settings import CoordinatorSettings
@@ -16,16 +17,31 @@ from coordinator.settings import CoordinatorSettings
 
 async def run(settings: CoordinatorSettings) -> None:
     """Serves until SIGTERM or SIGINT."""
-    verifier = make_verifier(settings, MeasuredConfig.load())
-    async with Coordinator(settings, platform=find_platform(), verifier=verifier) as coordinator:
+    platform, verifier = None, None
+    if settings.interoperability:
+        _require_no_platform()
+    else:
+        verifier = make_verifier(settings, MeasuredConfig.load())
+        platform = find_platform()
+    async with Coordinator(settings, platform=platform, verifier=verifier) as coordinator:
         await coordinator.serve()
+
+
+def _require_no_platform() -> None:
+    """A machine that can attest is never used without."""
+    with contextlib.suppress(NoPlatform):
+        raise ConfigurationError(
+            "OE_SIMULATION=1 stands against a platform that can attest",
+            got=find_platform().name,
+            hint="leave the variable out",
+        )
 
 
 def main() -> int:
     """The exit code."""
     try:
         settings = CoordinatorSettings.from_environ(os.environ)
-        configure_logging("coordinator", settings.log_format)
+        configure_logging("coordinator", settings.log_format, level=settings.log_level)
         asyncio.run(run(settings))
     except BookstoreError as error:
         sys.stderr.write(f"coordinator: {error.diagnostics()}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from confidential_bookstore.attestation.platforms import Platform
 from confidential_bookstore.attestation.verifier import Verifier
 from coordinator.client_api.api import LARGEST_BODY, ClientApi
 from coordinator.client_api.own_quote import OwnQuote
+from coordinator.client_api.status import Attestation
+from coordinator.deployment.builders import Builders
+from coordinator.deployment.deployment import Deployment
 from coordinator.deployment.live import LiveDeployment, load_or_begin
 from coordinator.marble_api import MarbleApi
 from coordinator.monitoring.events import ActivationCounters, EventLog, utc_now
@@ -38,6 +42,8 @@ MESH_LIMITS = Limits(request_bytes=256 << 10)  # some three of the largest reque
 CLIENT_LIMITS = Limits(request_bytes=LARGEST_BODY + (64 << 10))
 MONITORING_LIMITS = Limits(connections=32, request_bytes=64 << 10)
 GRACE = 20.0  # seconds for requests that are open when it stops
+WITHOUT_QUOTES = "INTEROPERABILITY MODE: marbles are admitted without a quote"
+_FOLLOW_SECONDS = 1.0  # how long another coordinator's change may go unnoticed
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +53,23 @@ class _Running:
     status: HttpServer | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """What the operator can see."""
+
+    events: EventLog
+    activations: ActivationCounters
+    http: HttpMetrics
+    grpc: GrpcMetrics
+
+
 class Coordinator:
     """`async with Coordinator(...)`: serves between the first line of the block and the last.
 
     Args:
         settings: what the operator set.
         platform: quotes and seals for this very program.
-        verifier: of the marbles' quotes.
+        verifier: of the marbles' quotes. Platform and verifier are None in the interoperability mode, and only there.
         mesh_limits: of the Marble API,
         client_limits: of the client API.
         clock: the time, with its zone.
@@ -63,8 +79,8 @@ class Coordinator:
         self,
         settings: CoordinatorSettings,
         *,
-        platform: Platform,
-        verifier: Verifier,
+        platform: Platform | None,
+        verifier: Verifier | None,
         mesh_limits: Limits = MESH_LIMITS,
         client_limits: Limits = CLIENT_LIMITS,
         clock: Callable[[], dt.datetime] = utc_now,
@@ -123,61 +139,112 @@ class Coordinator:
         log.info("stopping")
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> _Running:
-        stack.enter_context(exclusively(self._settings.seal_directory))
-        sealed = await asyncio.to_thread(SealedState.on, self._platform, self._settings.seal_directory)
-        live = LiveDeployment(await asyncio.to_thread(load_or_begin, sealed, self._new_authority), sealed)
+        settings, platform = self._settings, self._platform
+        sealed = await open_sealed_state(settings, platform, self._verifier, stack)
+        restore = functools.partial(Deployment.restore, tolerant=settings.tolerant)
+        deployment, recovering = await asyncio.to_thread(load_or_begin, sealed, self._new_authority, restore)
+        live = LiveDeployment(deployment, sealed, restore=restore, recovering=recovering)
         stack.push_async_callback(live.settle)
-        authority = live.current.authority
-        quote = await OwnQuote.obtain(self._platform, authority.root.public_bytes(Encoding.DER))
-        events, counters = EventLog(self._clock), ActivationCounters()
+        await self._set_startup_manifest(live)
+        if settings.shared is not None:
+            stack.push_async_callback(_cancel, asyncio.create_task(live.follow(_FOLLOW_SECONDS), name="shared state"))
+        quotes = await OwnQuote.obtain(platform, live.current.authority.root.public_bytes(Encoding.DER))
+        builders = Builders()
+        stack.callback(builders.close)
+        watched = _Watched(EventLog(self._clock), ActivationCounters(), HttpMetrics(), GrpcMetrics())
         servers: list[Listener | HttpServer] = []
         stack.push_async_callback(_stop, servers)
-        mesh = await self._open_mesh(authority, self._marble_api(live, events, counters))
+        mesh = await self._open_mesh(live, self._marble_api(live, builders, watched), watched)
         servers.append(mesh)
-        client = await self._open_client(authority, ClientApi(live, quote, self._clock))
+        api = ClientApi(
+            live,
+            quotes,
+            attestation=self._attestation(),
+            verifier=self._verifier,
+            tolerant=settings.tolerant,
+            clock=self._clock,
+            metrics=watched.http,
+        )
+        client = await self._open_client(live, api)
         servers.append(client)
-        status = await self._open_monitoring(Monitoring(live=live, events=events, counters=counters))
+        stack.callback(api.release)
+        status = await self._open_monitoring(live, watched)
         if status is not None:
             servers.append(status)
         log.info(
             "coordinator is serving",
             state=live.current.state.phase.name,
-            platform=self._platform.name,
-            trust_root=self._verifier.root.key_id,
-            simulated=self._verifier.root.simulated,
+            platform=platform.name if platform else "none",
+            trust_root=self._verifier.root.key_id if self._verifier else "none",
+            simulated=self._verifier.root.simulated if self._verifier else True,
             mesh_port=mesh.port,
             client_port=client.port,
         )
+        if self._verifier is None:
+            log.warning(
+                "INTEROPERABILITY MODE: marbles are admitted without a quote, and nobody can verify this process"
+            )
         return _Running(mesh, client, status)
 
-    def _marble_api(self, live: LiveDeployment, events: EventLog, counters: ActivationCounters) -> MarbleApi:
+    async def _set_startup_manifest(self, live: LiveDeployment) -> None:
+        """The first manifest, from a file. MarbleRun does not start either if it cannot be set."""
+        path = self._settings.startup_manifest
+        if path is None:
+            return
+        try:
+            raw = await asyncio.to_thread(path.read_bytes)
+        except OSError as error:
+            raise ConfigurationError("EDG_STARTUP_MANIFEST cannot be read", got=f"{path}: {error.strerror}") from error
+
+        def accept(deployment: Deployment) -> tuple[Deployment, dict[str, bytes]]:
+            return deployment.accept_manifest(raw, self._clock(), tolerant=self._settings.tolerant)
+
+        if await live.change(accept):
+            log.warning(
+                "recovery secrets of the startup manifest are lost", hint="set the manifest over the client API"
+            )
+
+    def _marble_api(self, live: LiveDeployment, builders: Builders, watched: _Watched) -> MarbleApi:
         return MarbleApi(
             live=live,
             verifier=self._verifier,
-            events=events,
-            counters=counters,
+            builders=builders,
+            events=watched.events,
+            counters=watched.activations,
             trust_domain=self._settings.trust_domain,
             leaf_lifetime=self._settings.leaf_lifetime,
             clock=self._clock,
         )
 
-    async def _open_mesh(self, authority: Authority, marbles: MarbleApi) -> Listener:
+    async def _open_mesh(self, live: LiveDeployment, marbles: MarbleApi, watched: _Watched) -> Listener:
+        authority = live.current.authority
         context = AnyClientCertContext(
             authority.marble_root,
             authority.intermediate_key,
             client_certificate=ClientCertificate.REQUIRED,
             alpn=(b"h2",),
         )
+
+        def renew(deployment: Deployment) -> None:
+            context.serve(deployment.authority.marble_root, deployment.authority.intermediate_key)
+
+        live.subscribe(renew)
         service = grpc_inside(GrpcServer([marbles]))
         return await open_listener(self._settings.mesh_address, service, context=context, limits=self._mesh_limits)
 
-    async def _open_client(self, authority: Authority, api: ClientApi) -> HttpServer:
+    async def _open_client(self, live: LiveDeployment, api: ClientApi) -> HttpServer:
+        authority = live.current.authority
         context = AnyClientCertContext(
             authority.root,
             authority.root_key,
             client_certificate=ClientCertificate.OPTIONAL,
             alpn=(b"http/1.1",),
         )
+
+        def renew(deployment: Deployment) -> None:
+            context.serve(deployment.authority.root, deployment.authority.root_key)
+
+        live.subscribe(renew)
         return await open_http_server(
             self._settings.client_address,
             api.answer,
@@ -186,20 +253,40 @@ class Coordinator:
             largest_body=LARGEST_BODY,
         )
 
-    async def _open_monitoring(self, pages: Monitoring) -> HttpServer | None:
+    async def _open_monitoring(self, live: LiveDeployment, watched: _Watched) -> HttpServer | None:
         address = self._settings.status_address
         if address is None:
             return None
+        pages = Monitoring(live=live, events=watched.events, counters=watched.activations)
         return await open_http_server(address, pages.answer, context=None, limits=MONITORING_LIMITS, largest_body=1)
 
     def _new_authority(self) -> Authority:
-        settings = self._settings
-        return Authority.create(dns_names=settings.dns_names, ip_addresses=settings.ip_addresses, now=self._clock())
+        settings, verifier = self._settings, self._verifier
+        kind = "simulated root" if verifier and verifier.root.simulated else "root"
+        label = f"marbles attested under {kind} {verifier.root.key_id}" if verifier else WITHOUT_QUOTES
+        return Authority.create(
+            dns_names=settings.dns_names, ip_addresses=settings.ip_addresses, label=label, now=self._clock()
+        )
+
+    def _attestation(self) -> Attestation:
+        platform, verifier = self._platform, self._verifier
+        return Attestation(
+            platform=platform.name if platform else "none",
+            trust_root=verifier.root.key_id if verifier else "",
+            simulated=verifier.root.simulated if verifier else True,
+            marbles_without_quote=verifier is None,
+        )
 
     def _require_running(self) -> _Running:
         if self._running is None:
             raise RuntimeError("the coordinator is not running")
         return self._running
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def _stop(servers: list[Listener | HttpServer]) -> None:

@@ -68,6 +68,11 @@ class LiveDeployment:
         """The deployment in force."""
         return self._current
 
+    @property
+    def recovering(self) -> Recovering | None:
+        """The recovery that is under way."""
+        return self._recovering
+
     def subscribe(self, listener: Callable[[Deployment], None]) -> None:
         """Calls `listener` with every deployment that comes into force from now on."""
         self._listeners.append(listener)

@@ -130,6 +130,13 @@ def fail(deployment: Deployment, now: dt.datetime) -> tuple[Deployment, None]:
     return _without_pending(deployment, update_log.line(now, update_log.UPDATE_FAILED)), None
 
 
+def waiting_message(pending: PendingUpdate) -> str:
+    """What a pending update waits for, in words."""
+    missing = pending.missing_acknowledgments
+    users = "1 user still needs" if missing == 1 else f"{missing} users still need"
+    return f"{users} to acknowledge the update manifest."
+
+
 def _raise_versions(
     deployment: Deployment, versions: Mapping[str, int], user: UserSpec, now: dt.datetime
 ) -> tuple[Deployment, UpdateOutcome]:
@@ -190,9 +197,8 @@ def _apply_or_wait(
     if not missing:
         return _apply(deployment, load_manifest(pending.raw, tolerant=tolerant), entry, now)
     changes = {PENDING_UPDATE: pending.to_record(), **deployment.logged(entry)}
-    users = "1 user still needs" if missing == 1 else f"{missing} users still need"
     outcome = UpdateOutcome(
-        message=f"{users} to acknowledge the update manifest.",
+        message=waiting_message(pending),
         missing_acknowledgments=missing,
         missing_users=pending.missing_users,
     )

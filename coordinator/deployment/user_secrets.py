@@ -25,7 +25,9 @@ from coordinator.manifest.users import Action, UserSpec
 from coordinator.secrets.on_demand import empty_value
 from coordinator.secrets.value import SecretType, SecretValue
 
-_NONE: Secret[bytes] = Secret(b"")
+
+def _nothing() -> Secret[bytes]:
+    return Secret(b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +38,8 @@ class UserSecret:
     """
 
     certificate: bytes = b""
-    private: Secret[bytes] = field(default=_NONE)
-    key: Secret[bytes] = field(default=_NONE)
+    private: Secret[bytes] = field(default_factory=_nothing)
+    key: Secret[bytes] = field(default_factory=_nothing)
 
 
 def set_secrets(
