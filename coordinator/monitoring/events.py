@@ -1,7 +1,7 @@
-"""What happened here, kept in memory and within bounds: activations, refusals, and their numbers.
+"""What happened here, kept in memory and within bounds: activations and refusals.
 
-Everybody on the network can cause refusals, so they have a room of their own: they never push activations out. Nothing
-that a peer says becomes the label of a metric unless the manifest knows it. No secret is ever recorded.
+Everybody on the network can cause refusals, so they have a room of their own: they never push activations out. No
+secret is ever recorded. Their numbers are kept in `metrics`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import collections
 import datetime as dt
 import itertools
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from confidential_bookstore.attestation.claims import Claims
+from coordinator.monitoring.metrics import ActivationCounters
 
-UNKNOWN_TYPE = "unknown"
+__all__ = ["ActivationCounters", "Clock", "EventLog", "utc_now"]
+
 _MOST_ACTIVATIONS = 512
 _MOST_DENIALS = 256
 _LONGEST_TEXT = 512
@@ -47,16 +49,19 @@ class EventLog:
         self._activations: collections.deque[_Event] = collections.deque(maxlen=_MOST_ACTIVATIONS)
         self._denials: collections.deque[_Event] = collections.deque(maxlen=_MOST_DENIALS)
 
-    def activated(self, marble_type: str, uuid: str, quote: bytes, claims: Claims, expires: dt.datetime) -> None:
-        """A marble was activated; `expires` is the end of its certificate."""
-        activation = {
-            "marbleType": marble_type,
-            "uuid": uuid,
-            "quote": quote,
+    def activated(self, marble_type: str, uuid: str, quote: bytes, claims: Claims | None, expires: dt.datetime) -> None:
+        """A marble was activated; `expires` is the end of its certificate. No claims: the quote was not verified."""
+        attested = claims and {
             "uniqueID": claims.unique_id,
             "signerID": claims.signer_id,
             "securityVersion": claims.security_version,
             "simulated": claims.simulated,
+        }
+        activation = {
+            "marbleType": marble_type,
+            "uuid": uuid,
+            "quote": quote or None,
+            **(attested or {}),
             "certificateExpires": _rfc3339(expires),
         }
         self._add(self._activations, {"activation": activation})
@@ -77,43 +82,6 @@ class EventLog:
 
     def _add(self, room: collections.deque[_Event], content: dict[str, Any]) -> None:
         room.append(_Event(next(self._numbers), {"time": _rfc3339(self._clock()), **content}))
-
-
-class ActivationCounters:
-    """Attempted and successful activations by marble type; types that the manifest does not know count as one."""
-
-    def __init__(self) -> None:
-        self._attempts: collections.Counter[str] = collections.Counter()
-        self._successes: collections.Counter[str] = collections.Counter()
-
-    def attempted(self, marble_type: str, known_types: Collection[str]) -> None:
-        """Counts a call of Activate, before any check."""
-        self._attempts[marble_type if marble_type in known_types else UNKNOWN_TYPE] += 1
-
-    def succeeded(self, marble_type: str) -> None:
-        """Counts an activation; the type is one of the manifest."""
-        self._successes[marble_type] += 1
-
-    def exposition(self, state: int) -> str:
-        """Prometheus' text format, version 0.0.4."""
-        return "".join(
-            [
-                "# HELP coordinator_state State of the coordinator, by MarbleRun's number.\n",
-                "# TYPE coordinator_state gauge\n",
-                f"coordinator_state {state}\n",
-                *_counter("coordinator_marble_activations_total", "Attempted activations.", self._attempts),
-                *_counter("coordinator_marble_activations_success_total", "Activations.", self._successes),
-            ]
-        )
-
-
-def _counter(name: str, meaning: str, values: collections.Counter[str]) -> list[str]:
-    lines = [f'{name}{{type="{_label(marble_type)}"}} {count}\n' for marble_type, count in sorted(values.items())]
-    return [f"# HELP {name} {meaning}\n", f"# TYPE {name} counter\n", *lines]
-
-
-def _label(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _rfc3339(time: dt.datetime) -> str:
