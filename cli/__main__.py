@@ -8,7 +8,41 @@ import typer
 import typer.main
 from typer.exceptions import TyperException
 
-from cli import demo, enclave_info, enclave_run, enclave_sign, platform_init, platform_serve
+from cli import (
+    certificate,
+    context_list,
+    context_set,
+    context_show,
+    context_unpin,
+    context_use,
+    demo,
+    enclave_info,
+    enclave_run,
+    enclave_sign,
+    manifest_acknowledge,
+    manifest_cancel,
+    manifest_get,
+    manifest_lint,
+    manifest_log,
+    manifest_set,
+    manifest_show_update,
+    manifest_signature,
+    manifest_update,
+    manifest_verify,
+    marble_list,
+    package_info,
+    platform_init,
+    platform_serve,
+    recover_decrypt,
+    recover_encrypt,
+    recover_public_key,
+    recover_sign,
+    recover_upload,
+    secret_get,
+    secret_set,
+    status,
+    verify,
+)
 from confidential_bookstore.errors import BookstoreError, ConfigurationError
 
 app = typer.Typer(
@@ -29,6 +63,48 @@ platform.command("init")(platform_init.command)
 platform.command("serve")(platform_serve.command)
 app.add_typer(platform, name="platform")
 
+manifest = typer.Typer(help="The manifest: what may run, and who may change it.", no_args_is_help=True)
+manifest.command("set")(manifest_set.command)
+manifest.command("get")(manifest_get.command)
+manifest.command("verify")(manifest_verify.command)
+manifest.command("update")(manifest_update.command)
+manifest.command("show-update")(manifest_show_update.command)
+manifest.command("acknowledge")(manifest_acknowledge.command)
+manifest.command("cancel")(manifest_cancel.command)
+manifest.command("log")(manifest_log.command)
+manifest.command("signature")(manifest_signature.command)
+manifest.command("lint")(manifest_lint.command)
+
+secret = typer.Typer(help="Secrets of the manifest, for users who may read or write them.", no_args_is_help=True)
+secret.command("get")(secret_get.command)
+secret.command("set")(secret_set.command)
+
+recover = typer.Typer(help="Recovery of a coordinator that cannot unseal its state.", no_args_is_help=True)
+recover.command("upload")(recover_upload.command)
+recover.command("public-key")(recover_public_key.command)
+recover.command("decrypt")(recover_decrypt.command)
+recover.command("sign")(recover_sign.command)
+recover.command("encrypt")(recover_encrypt.command)
+
+marble = typer.Typer(help="The marbles of a coordinator.", no_args_is_help=True)
+marble.command("list")(marble_list.command)
+
+context = typer.Typer(help="Named deployments, so that no command needs its connection again.", no_args_is_help=True)
+context.command("set")(context_set.command)
+context.command("show")(context_show.command)
+context.command("use")(context_use.command)
+context.command("list")(context_list.command)
+context.command("unpin")(context_unpin.command)
+
+app.command("status")(status.command)
+app.command("verify")(verify.command)
+app.command("certificate")(certificate.command)
+app.add_typer(manifest, name="manifest")
+app.add_typer(secret, name="secret")
+app.add_typer(recover, name="recover")
+app.add_typer(marble, name="marble")
+app.add_typer(context, name="context")
+app.command("package-info")(package_info.command)
 app.command("demo")(demo.command)
 
 
