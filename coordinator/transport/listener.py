@@ -6,13 +6,17 @@ grpclib has no limit on the size of a message, aiohttp none on how long a reques
 the number of connections. One rule for both stands here instead: a connection is dropped when it completes no request
 for a while, or when it sends too much before the requests that are open on it have been answered.
 
-Connections above the limit wait in the kernel's queue. This module never looks into a request.
+Connections above the limit wait in the kernel's queue. One source never gets all of them: those above its share are
+closed at once. This module never looks into a request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
+import functools
+import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -24,12 +28,14 @@ from grpclib.protocol import AbstractHandler, H2Protocol
 from grpclib.server import Server as GrpcServer
 
 from confidential_bookstore.errors import ConfigurationError
+from coordinator.transport.paced_log import PacedLog
 from coordinator.transport.tls import AnyClientCertContext
 
 log = structlog.get_logger()
 
 _ACCEPT_PAUSE = 0.5  # seconds, when the system cannot give out another socket
 _TLS_CLOSE = 2.0  # seconds to wait for the peer's close_notify
+_IPV6_NETWORK = 64  # bits; whoever has one address of it has them all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,22 +44,39 @@ class Limits:
 
     Attributes:
         connections: at a time.
+        per_source: of them, from one IPv4 address or one IPv6 network of 64 bits; None is three quarters. All of this
+            machine are one source, and so are all behind one proxy.
         handshake_seconds: from accept to the end of the TLS handshake.
         request_seconds: a connection that completes no request in this time is dropped.
         request_bytes: that may arrive before the open requests of a connection are answered.
     """
 
     connections: int = 512
+    per_source: int | None = None
     handshake_seconds: float = 10.0
     request_seconds: float = 60.0
     request_bytes: int = 1 << 20
 
+    @property
+    def source_connections(self) -> int:
+        """What `per_source` comes to; at least 1."""
+        return max(1, self.connections * 3 // 4 if self.per_source is None else self.per_source)
+
 
 class GuardedConnection(asyncio.Protocol):
-    """One connection. Passes everything on to the protocol inside it and drops a peer that exceeds the limits."""
+    """One connection. Passes everything on to the protocol inside it and drops a peer that exceeds the limits.
 
-    def __init__(self, inside: Callable[[GuardedConnection], asyncio.Protocol], limits: Limits) -> None:
+    Args:
+        inside: makes that protocol.
+        limits: of the connection.
+        dropped: where a line is written when it is dropped.
+    """
+
+    def __init__(
+        self, inside: Callable[[GuardedConnection], asyncio.Protocol], limits: Limits, dropped: PacedLog
+    ) -> None:
         self._limits = limits
+        self._dropped = dropped
         self._loop = asyncio.get_running_loop()
         self._inside = inside(self)
         self._transport: asyncio.Transport | None = None
@@ -142,7 +165,7 @@ class GuardedConnection(asyncio.Protocol):
 
     def _drop(self, reason: str) -> None:
         if self._transport is not None:
-            log.info("connection dropped", reason=reason, peer=self._transport.get_extra_info("peername"))
+            self._dropped("connection dropped", reason=reason, peer=self._transport.get_extra_info("peername"))
         self.abort()
 
 
@@ -155,6 +178,7 @@ class Listener:
         context: AnyClientCertContext | None,
         inside: Callable[[GuardedConnection], asyncio.Protocol],
         limits: Limits,
+        tls_error_level: str,
     ) -> None:
         self._listening = listening
         self._context = context
@@ -162,6 +186,9 @@ class Listener:
         self._limits = limits
         self._slots = asyncio.Semaphore(limits.connections)
         self._connections: dict[asyncio.Task[None], GuardedConnection] = {}
+        self._sources: collections.Counter[str] = collections.Counter()
+        self._refused, self._dropped = PacedLog("info"), PacedLog("info")
+        self._handshake_failed = PacedLog(tls_error_level)
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
 
     @property
@@ -191,19 +218,30 @@ class Listener:
         while True:
             await self._slots.acquire()
             try:
-                accepted, _ = await loop.sock_accept(self._listening)
+                accepted, peer = await loop.sock_accept(self._listening)
             except OSError as error:  # no file descriptors left, or the peer is gone already
                 self._slots.release()
                 log.warning("cannot accept a connection", error=error.strerror)
                 await asyncio.sleep(_ACCEPT_PAUSE)
                 continue
-            connection = GuardedConnection(self._inside, self._limits)
+            source = source_of(peer[0])
+            if self._sources[source] >= self._limits.source_connections:
+                accepted.close()
+                self._slots.release()
+                self._refused("connection refused", reason="its source has too many", source=source)
+                await asyncio.sleep(0)  # accepting may not wait at all, and then nobody else would get a turn
+                continue
+            self._sources[source] += 1
+            connection = GuardedConnection(self._inside, self._limits, self._dropped)
             task = loop.create_task(self._serve(accepted, connection))
             self._connections[task] = connection
-            task.add_done_callback(self._forget)
+            task.add_done_callback(functools.partial(self._forget, source))
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
+    def _forget(self, source: str, task: asyncio.Task[None]) -> None:
         del self._connections[task]
+        self._sources[source] -= 1
+        if not self._sources[source]:
+            del self._sources[source]
         self._slots.release()
 
     async def _serve(self, accepted: socket.socket, connection: GuardedConnection) -> None:
@@ -218,7 +256,7 @@ class Listener:
             loop = asyncio.get_running_loop()
             await loop.connect_accepted_socket(lambda: connection, accepted, **tls)
         except OSError as error:  # also ssl.SSLError and the handshake's timeout
-            log.debug("TLS handshake failed", error=str(error))
+            self._handshake_failed("TLS handshake failed", error=str(error))
         else:
             await connection.closed
 
@@ -229,8 +267,16 @@ async def open_listener(
     *,
     context: AnyClientCertContext | None,
     limits: Limits,
+    tls_error_level: str = "debug",
 ) -> Listener:
     """Listens on (host, port), with TLS if there is a context. An empty host means every interface, port 0 any port.
+
+    Args:
+        address: host and port.
+        inside: makes the protocol of a connection.
+        context: for TLS.
+        limits: of all connections.
+        tls_error_level: at which failed handshakes are logged.
 
     Raises:
         ConfigurationError: the address cannot be had.
@@ -247,7 +293,17 @@ async def open_listener(
             "cannot listen", got=f"{host}:{port}", hint=f"{error.strerror}: choose an address that is free"
         ) from error
     listening.setblocking(False)
-    return Listener(listening, context, inside, limits)
+    return Listener(listening, context, inside, limits, tls_error_level)
+
+
+def source_of(host: str) -> str:
+    """Whom a connection counts for: the IPv4 address, or the IPv6 network of the peer."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return str(ipaddress.IPv6Network((int(address), _IPV6_NETWORK), strict=False))
+        address = address.ipv4_mapped
+    return str(address)
 
 
 def grpc_inside(server: GrpcServer) -> Callable[[GuardedConnection], asyncio.Protocol]:

@@ -13,9 +13,18 @@ from grpclib.protocol import H2Protocol
 from grpclib.server import Server
 from independent_marble import ActivationReq, ActivationResp, IndependentMarble
 from raw_connection import closed_by_peer, connected
+from structlog.testing import capture_logs
 
 from confidential_bookstore.errors import ConfigurationError
-from coordinator.transport.listener import GuardedConnection, Limits, _grpc_protocol, grpc_inside, open_listener
+from coordinator.transport.listener import (
+    GuardedConnection,
+    Limits,
+    Listener,
+    _grpc_protocol,
+    grpc_inside,
+    open_listener,
+    source_of,
+)
 from coordinator.transport.tls import AnyClientCertContext, ClientCertificate
 
 PATIENT = Limits(connections=4, handshake_seconds=5, request_seconds=20, request_bytes=64 * 1024)
@@ -46,13 +55,13 @@ def marble() -> IndependentMarble:
 
 
 @contextlib.asynccontextmanager
-async def serving(limits: Limits, echo: Echo | None = None):
+async def serving(limits: Limits, echo: Echo | None = None, **rest):
     server = marble()
     context = AnyClientCertContext(
         server.certificate, server.key, client_certificate=ClientCertificate.REQUIRED, alpn=(b"h2",)
     )
     service = grpc_inside(Server([echo or Echo()]))
-    listener = await open_listener(("127.0.0.1", 0), service, context=context, limits=limits)
+    listener = await open_listener(("127.0.0.1", 0), service, context=context, limits=limits, **rest)
     try:
         yield listener
     finally:
@@ -142,13 +151,85 @@ async def test_open_requests_share_what_a_connection_may_send():
 
 async def test_connections_above_the_limit_wait_for_a_place():
     async with (
-        serving(limits(connections=2, request_seconds=0.7)) as listener,
+        serving(limits(connections=2, per_source=2, request_seconds=0.7)) as listener,
         connected(listener.port, marble().tls()),
         connected(listener.port, marble().tls()),
     ):
         began = time.monotonic()
         assert await call(listener.port) == b"quote"
         assert time.monotonic() - began > 0.3
+
+
+async def test_one_source_never_gets_all_connections():
+    """A quarter stays for others: here a neighbour with another loopback address."""
+    async with serving(limits(connections=4)) as listener, contextlib.AsyncExitStack() as stack:
+        with capture_logs() as lines:
+            for _ in range(3):
+                await stack.enter_async_context(connected(listener.port, marble().tls()))
+            for _ in range(20):
+                async with connected(listener.port) as (reader, _):
+                    assert await closed_by_peer(reader, 5) == b""
+        refusals = [line for line in lines if line["event"] == "connection refused"]
+        assert [line["source"] for line in refusals] == ["127.0.0.1"] * len(refusals)
+        assert 1 <= len(refusals) < 10
+        assert await asyncio.to_thread(handshake, listener.port, "127.0.0.2") == "h2"
+
+
+def handshake(port: int, own_address: str) -> str | None:
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5, source_address=(own_address, 0)) as plain,
+        marble().tls().wrap_socket(plain) as connection,
+    ):
+        return connection.selected_alpn_protocol()
+
+
+async def test_a_closed_connection_leaves_its_place():
+    async with serving(limits(connections=2, per_source=1)) as listener:
+        for _ in range(5):
+            async with connected(listener.port, marble().tls()):
+                pass
+            await all_closed(listener)
+            assert not listener._sources
+        assert await call(listener.port) == b"quote"
+
+
+async def all_closed(listener: Listener) -> None:
+    await asyncio.wait_for(asyncio.gather(*listener._connections), 5)
+
+
+@pytest.mark.parametrize(
+    ("limit", "share"), [({}, 384), ({"connections": 4}, 3), ({"connections": 1}, 1), ({"per_source": 7}, 7)]
+)
+def test_the_share_of_a_source(limit, share):
+    assert Limits(**limit).source_connections == share
+
+
+@pytest.mark.parametrize(
+    ("host", "source"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+    ],
+)
+def test_what_counts_as_one_source(host, source):
+    assert source_of(host) == source
+
+
+@pytest.mark.parametrize("level", ["info", "error"])
+async def test_failed_handshakes_are_logged_as_told_and_not_all_of_them(level):
+    async with serving(PATIENT, tls_error_level=level) as listener:
+        with capture_logs() as lines:
+            for _ in range(10):
+                async with connected(listener.port) as (reader, writer):
+                    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+                    await closed_by_peer(reader, 5)
+            await all_closed(listener)
+    failures = [line for line in lines if line["event"] == "TLS handshake failed"]
+    assert {line["log_level"] for line in failures} == {level}
+    assert len(failures) < 10
 
 
 async def test_stopping_lets_open_requests_finish_and_takes_no_new_ones():
