@@ -1,1 +1,1 @@
-"""The sealed state: its format, where it is kept, and who can read it."""
+"""The sealed state: its format, who can read it, where it is kept, and how several coordinators share it."""

@@ -1,327 +1,214 @@
-"""The coordinator's state on disk, readable by this product on this machine and by nobody else.
+"""The coordinator's records, sealed: loaded once, stored at every change, never older than the platform's counter says.
 
-Two files in MarbleRun's format:
+With each write goes a number that grows by one, `stateVersion` among the records. The platform's monotonic counter is
+raised to it as soon as the write is durable. So the host cannot put an older state back: its number is below the
+counter. A number above the counter is in order; the power failed between the write and the count. The counter belongs
+to this product on this machine and to one deployment: its id is the SHA-256 of the root certificate.
 
-* `sealed_data`: u32le length, recovery data (JSON, `null` without recovery keys), nonce (12), AES-256-GCM of a JSON
-  object of store key to base64 value, under the data key;
-* `sealed_key`: u32le length, key info (the sealing policy's name), nonce (12), AES-256-GCM of the data key under the
-  platform's sealing key, with SHA-256 of `sealed_data` as additional data. So one key file fits one data file.
-
-A write replaces both or neither, whenever it is cut off. New files are first written whole, under other names, and made
-durable; then they are renamed. From the first rename on, the new data file is there under one of its names and so is
-the new key file; before it, the old two are. Therefore the pair that fits is always found among the four names, and a
-later write first puts it in its place.
-
-Two coordinators on one directory would each write over what the other has acknowledged: `exclusively` keeps a second
-one out.
-
-What cannot be prevented here: the host can put an older pair back, or start a second coordinator on a copy.
+On platforms without counters nothing in an enclave can tell an old state from a new one.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
-import fcntl
 import hashlib
-import itertools
-import json
-import os
-import struct
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+import structlog
 
-from confidential_bookstore.attestation.platforms import Platform, SealPolicy
-from confidential_bookstore.errors import SealedStateError
-from confidential_bookstore.secret import Secret
+from confidential_bookstore.attestation.platforms import Platform
+from confidential_bookstore.errors import CounterUnavailable, RollbackDetected, SealedStateError, StateConflict
+from coordinator.manifest.config import SealMode
+from coordinator.recovery.data_key import DataKey
+from coordinator.sealing.format import open_sealed_data, recovery_data_of, seal_records, unseal_records
+from coordinator.sealing.keys import KeySealing
+from coordinator.sealing.store import SealedPair, StateStore, version_of
 
-DATA_FILE: Final = "sealed_data"
-KEY_FILE: Final = "sealed_key"
-NEW: Final = ".tmp"  # suffix of a file that has not got its name yet
-NO_RECOVERY_DATA: Final = b"null"
+STATE_VERSION: Final = "stateVersion"
+ROOT_CERTIFICATE: Final = "certificate:coordinatorRootCert"
 
-_NONCE = 12
-_TAG = 16
-_LENGTH = struct.Struct("<I")
-_KEY = 32
+log = structlog.get_logger()
+
+# (id, value) to what the counter was before; see `Platform.raise_counter`.
+Counter = Callable[[bytes, int], int]
 
 
-class FileSystem(Protocol):
-    """The few operations whose order matters. Tests cut them off at every point."""
+@dataclass(frozen=True, slots=True)
+class Unsealed:
+    """The state.
 
-    def read(self, path: Path) -> bytes | None:
-        """The whole file; None if there is none."""
-        ...
+    Attributes:
+        records: without the number of the write.
+        data_key: it is sealed with.
+    """
 
-    def write(self, path: Path, content: bytes) -> None:
-        """A new file in place of any other, mode 0600, durable on return except for its name."""
-        ...
+    records: Mapping[str, bytes] = field(repr=False)
+    data_key: DataKey
 
-    def rename(self, old: Path, new: Path) -> None:
-        """Replaces `new` in one step."""
-        ...
 
-    def remove(self, path: Path) -> None:
-        """Removes the file if there is one."""
-        ...
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """There is a state, but its key cannot be unsealed here: recovery is needed.
 
-    def sync(self, directory: Path) -> None:
-        """Makes the names in a directory durable."""
-        ...
+    Attributes:
+        data: content of `sealed_data`.
+        reason: what is wrong with the key.
+    """
+
+    data: bytes = field(repr=False)
+    reason: str
+
+
+def counter_of(platform: Platform) -> Counter | None:
+    """The platform's counters; None if it has none.
+
+    Raises:
+        PlatformError: it has, but does not answer.
+    """
+    try:
+        platform.raise_counter(bytes(32), 0)
+    except CounterUnavailable as error:
+        log.warning("no protection against a host that puts an old state back", reason=str(error))
+        return None
+    return platform.raise_counter
 
 
 class SealedState:
-    """Reads and replaces the sealed pair in one directory, held with `exclusively`; calls must not overlap."""
+    """What one coordinator knows of the sealed state. Calls must not overlap.
 
-    def __init__(
-        self,
-        directory: Path,
-        sealing_key: Secret[bytes],
-        *,
-        policy: SealPolicy = SealPolicy.PRODUCT_KEY,
-        files: FileSystem | None = None,
-    ) -> None:
-        self._directory = directory
-        self._sealing_key = sealing_key
-        self._policy = policy
-        self._files = files or DiskFiles()
-        self._data_key: Secret[bytes] | None = None
-
-    @classmethod
-    def on(cls, platform: Platform, directory: Path, policy: SealPolicy = SealPolicy.PRODUCT_KEY) -> SealedState:
-        """With the sealing key of the platform.
-
-        Raises:
-            PlatformError: the platform does not answer, or cannot seal.
-        """
-        return cls(directory, Secret(platform.sealing_key(policy)), policy=policy)
-
-    def load(self) -> dict[str, bytes] | None:
-        """All records; None if nothing was ever sealed here. Nothing is lost or changed when it fails.
-
-        Raises:
-            SealedStateError: files are there, but no two of them can be unsealed together.
-        """
-        try:
-            return self._load()
-        except OSError as error:
-            raise SealedStateError(
-                "the sealed state cannot be read",
-                got=error.strerror,
-                hint=f"check the permissions of {self._directory}",
-            ) from error
-
-    def _load(self) -> dict[str, bytes] | None:
-        present = {
-            name: content for name in _NAMES if (content := self._files.read(self._directory / name)) is not None
-        }
-        if not present:
-            return None
-        for data_name, key_name in _PAIRS:
-            data, sealed_key = present.get(data_name), present.get(key_name)
-            if data is None or sealed_key is None:
-                continue
-            data_key = unseal_key(sealed_key, data, self._sealing_key)
-            if data_key is None:
-                continue
-            records = unseal_records(data, data_key)
-            self._settle(data_name, key_name, present)
-            self._data_key = data_key
-            return records
-        if set(present) <= {DATA_FILE + NEW, KEY_FILE + NEW}:
-            return None  # the very first write was cut off, and was never acknowledged
-        raise SealedStateError(
-            "the sealed state cannot be unsealed",
-            got=" and ".join(sorted(present)),
-            expected=f"{DATA_FILE} and {KEY_FILE}, sealed by this product on this machine ({self._policy.value})",
-            hint="start on the machine that sealed it, with the same signer and product id; nothing was changed in "
-            f"{self._directory}",
-        )
-
-    def store(self, records: Mapping[str, bytes]) -> None:
-        """Seals all records in place of what was there; durable on return.
-
-        Raises:
-            SealedStateError: the files cannot be written. What was stored before, or else these records, is kept.
-        """
-        try:
-            self._settle_interrupted_write()
-            data_key = self._data_key or Secret(AESGCM.generate_key(8 * _KEY))
-            data = seal_records(records, data_key)
-            new_key_file = seal_key(data_key, data, self._sealing_key, self._policy)
-            self._replace(data, new_key_file)
-        except OSError as error:
-            raise SealedStateError(
-                "the sealed state cannot be written",
-                got=error.strerror,
-                hint=f"check space and permissions of {self._directory}",
-            ) from error
-        self._data_key = data_key
-
-    def _replace(self, data: bytes, sealed_key: bytes) -> None:
-        files, directory = self._files, self._directory
-        files.write(directory / (DATA_FILE + NEW), data)
-        files.write(directory / (KEY_FILE + NEW), sealed_key)
-        files.sync(directory)
-        files.rename(directory / (KEY_FILE + NEW), directory / KEY_FILE)
-        files.rename(directory / (DATA_FILE + NEW), directory / DATA_FILE)
-        files.sync(directory)
-
-    def _settle_interrupted_write(self) -> None:
-        """A file that still has its first name may be half of the only pair that fits: never write over it."""
-        if any(self._files.read(self._directory / name) is not None for name in (DATA_FILE + NEW, KEY_FILE + NEW)):
-            self.load()
-
-    def _settle(self, data_name: str, key_name: str, present: Mapping[str, bytes]) -> None:
-        """Gives the pair that fits its names and removes what an interrupted write left besides it."""
-        files, directory = self._files, self._directory
-        if key_name != KEY_FILE:
-            files.rename(directory / key_name, directory / KEY_FILE)
-        if data_name != DATA_FILE:
-            files.rename(directory / data_name, directory / DATA_FILE)
-        leftovers = set(present) - {data_name, key_name, DATA_FILE, KEY_FILE}
-        for name in sorted(leftovers):
-            files.remove(directory / name)
-        if leftovers or (data_name, key_name) != (DATA_FILE, KEY_FILE):
-            files.sync(directory)
-
-
-_NAMES = (DATA_FILE, KEY_FILE, DATA_FILE + NEW, KEY_FILE + NEW)
-# Names in place come first: of two pairs that fit, the acknowledged one is taken.
-_PAIRS = tuple(itertools.product((DATA_FILE, DATA_FILE + NEW), (KEY_FILE, KEY_FILE + NEW)))
-
-
-@contextlib.contextmanager
-def exclusively(directory: Path) -> Iterator[None]:
-    """Holds the directory, which is made if need be, for this process alone. Ends with the process, however it ends.
-
-    Raises:
-        SealedStateError: another process holds it, or it cannot be made or opened.
+    Args:
+        store: where it is kept.
+        keys: who can unseal it.
+        counter: against old states; None if the platform has none.
     """
-    try:
-        DiskFiles().make_directory(directory)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise SealedStateError(
-            "the directory of the sealed state cannot be used", got=f"{directory}: {error.strerror}"
-        ) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SealedStateError(
-                "the sealed state is in use", got=directory, hint="another coordinator runs on this directory"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
 
+    def __init__(self, store: StateStore, keys: KeySealing, counter: Counter | None) -> None:
+        self._store = store
+        self._keys = keys
+        self._counter = counter
+        self._version: str | None = None  # of the stored pair that we know
+        self._attempted: str | None = None  # of a write that failed: it may have happened all the same
+        self._number = 0  # of the last write that we know
+        self._locked: Locked | None = None
 
-def seal_records(records: Mapping[str, bytes], data_key: Secret[bytes]) -> bytes:
-    """The content of `sealed_data`."""
-    plain = json.dumps({key: base64.b64encode(value).decode() for key, value in records.items()}).encode()
-    return _prefixed(NO_RECOVERY_DATA) + _encrypt(data_key, plain, None)
+    def load(self) -> Unsealed | Locked | None:
+        """The state; None if none was ever sealed. Nothing is lost or changed when it fails.
 
-
-def unseal_records(data: bytes, data_key: Secret[bytes]) -> dict[str, bytes]:
-    """The records in `sealed_data`.
-
-    Raises:
-        SealedStateError: not this format, or not under this key.
-    """
-    box = _after_prefix(data)
-    plain = _decrypt(data_key, box, None) if box is not None else None
-    if plain is None:
-        raise SealedStateError(f"{DATA_FILE} is damaged", hint="restore it from a copy; nothing was changed")
-    try:
-        return {key: base64.b64decode(value, validate=True) for key, value in json.loads(plain).items()}
-    except (ValueError, TypeError, AttributeError, binascii.Error) as error:
-        raise SealedStateError(
-            f"{DATA_FILE} was sealed by this product, but not in this format",
-            expected="a JSON object of base64 values",
-        ) from error
-
-
-def seal_key(data_key: Secret[bytes], data: bytes, sealing_key: Secret[bytes], policy: SealPolicy) -> bytes:
-    """The content of `sealed_key` for this content of `sealed_data`."""
-    return _prefixed(policy.value.encode()) + _encrypt(sealing_key, data_key.reveal(), hashlib.sha256(data).digest())
-
-
-def unseal_key(sealed_key: bytes, data: bytes, sealing_key: Secret[bytes]) -> Secret[bytes] | None:
-    """The data key; None unless `sealed_key` was made for exactly this `data` under this sealing key."""
-    box = _after_prefix(sealed_key)
-    data_key = _decrypt(sealing_key, box, hashlib.sha256(data).digest()) if box is not None else None
-    return Secret(data_key) if data_key is not None and len(data_key) == _KEY else None
-
-
-def _prefixed(content: bytes) -> bytes:
-    return _LENGTH.pack(len(content)) + content
-
-
-def _after_prefix(content: bytes) -> bytes | None:
-    """What follows the length-prefixed head; None if it is cut short."""
-    if len(content) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack_from(content)
-    rest = content[_LENGTH.size + length :]
-    return rest if len(rest) >= _NONCE + _TAG else None
-
-
-def _encrypt(key: Secret[bytes], plain: bytes, additional: bytes | None) -> bytes:
-    nonce = os.urandom(_NONCE)
-    return nonce + AESGCM(key.reveal()).encrypt(nonce, plain, additional)
-
-
-def _decrypt(key: Secret[bytes], box: bytes, additional: bytes | None) -> bytes | None:
-    try:
-        return AESGCM(key.reveal()).decrypt(box[:_NONCE], box[_NONCE:], additional)
-    except InvalidTag:
-        return None
-
-
-class DiskFiles:
-    """The file system itself."""
-
-    def read(self, path: Path) -> bytes | None:
-        """See `FileSystem`."""
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
+        Raises:
+            SealedStateError: the key fits but the data are damaged, or there is nothing that could be recovered.
+            RollbackDetected: it is older than one that was sealed before.
+            StoreUnavailable: the store is away.
+            PlatformError: the counter cannot be read.
+        """
+        pair = self._store.read()
+        self._attempted = None
+        if pair is None:
+            self._version, self._locked = None, None
             return None
+        data_key = self._keys.unseal(pair.key, pair.data) if pair.key is not None else None
+        if data_key is None:
+            return self._lock(pair)
+        records = unseal_records(pair.data, data_key)
+        number = _number_in(records)
+        self._refuse_rollback(records, number, self._raise_counter(records, number))
+        self._version, self._locked, self._number = pair.version, None, number
+        return Unsealed(_without_number(records), DataKey(data_key, recovery_data_of(pair.data)))
 
-    def write(self, path: Path, content: bytes) -> None:
-        """See `FileSystem`; makes the directory, mode 0700, if need be."""
-        self.make_directory(path.parent)
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    def store(self, records: Mapping[str, bytes], data_key: DataKey, mode: SealMode) -> None:
+        """Seals all records in place of what was there; durable on return. DISABLED writes nothing.
 
-    def rename(self, old: Path, new: Path) -> None:
-        """See `FileSystem`."""
-        old.replace(new)
-
-    def remove(self, path: Path) -> None:
-        """See `FileSystem`."""
-        path.unlink(missing_ok=True)
-
-    def sync(self, directory: Path) -> None:
-        """See `FileSystem`."""
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        Raises:
+            StateConflict: another coordinator has written since our last load or store. Nothing was written.
+            RollbackDetected: a copy of this state went on elsewhere on this machine, or an old state was recovered.
+            SealedStateError: it cannot be written. What was stored before, or else these records, is kept.
+            StoreUnavailable: likewise; the store is away.
+            PlatformError: the key cannot be sealed, or the counter not be raised.
+        """
+        if mode is SealMode.DISABLED:
+            return
+        self._settle_attempt()
+        replaced_unread = self._locked is not None and not self._recovers(self._locked.data, data_key)
+        self._refuse_fork(records)
+        number = self._number + 1
+        numbered = {**records, STATE_VERSION: str(number).encode()}
+        data = seal_records(numbered, data_key)
+        key = self._keys.seal(data_key.key, data, mode)
+        # A number is used once, also if the write fails: the host may have seen it.
+        self._number, self._attempted = number, version_of(data)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            self._version = self._store.replace(data, key, expected=self._version, keep_old=replaced_unread)
+        except StateConflict:
+            self._attempted = None
+            raise
+        self._attempted, self._locked = None, None
+        self._raise_counter(records, number)
 
-    def make_directory(self, directory: Path) -> None:
-        """With its parents, mode 0700, durable; nothing happens if it is there."""
-        if not directory.is_dir():
-            self.make_directory(directory.parent)
-            directory.mkdir(mode=0o700, exist_ok=True)
-            self.sync(directory.parent)
+    def changed(self) -> bool:
+        """Whether a load may find something new: another coordinator has written, or the key may have come.
+
+        Raises:
+            SealedStateError: the store cannot be read.
+            StoreUnavailable: it is away.
+        """
+        if self._locked is not None and self._keys.may_come_later:
+            return True
+        return self._store.version() not in (self._version, self._attempted)
+
+    def _lock(self, pair: SealedPair) -> Locked:
+        recovery_data_of(pair.data)  # or there is nothing to recover
+        reason = "its key is missing" if pair.key is None else f"its key was sealed for {self._keys.sealed_for}"
+        self._version, self._locked = pair.version, Locked(pair.data, reason)
+        return self._locked
+
+    def _settle_attempt(self) -> None:
+        """Finds out whether a write that failed has happened all the same, as when the answer of a database is lost."""
+        if self._attempted is not None and self._store.version() == self._attempted:
+            self._version = self._attempted
+        self._attempted = None
+
+    def _recovers(self, locked: bytes, data_key: DataKey) -> bool:
+        """Whether the locked state is the one that is stored again, as after a recovery."""
+        recovered = open_sealed_data(locked, data_key.key.reveal())
+        if recovered is None:
+            return False
+        number = _number_in(recovered)
+        self._refuse_rollback(recovered, number, self._raise_counter(recovered, 0))
+        self._number = max(self._number, number)
+        return True
+
+    def _refuse_fork(self, records: Mapping[str, bytes]) -> None:
+        """Somebody else has counted on. If it was not on this store, it was on a copy."""
+        counted = self._raise_counter(records, 0)
+        if counted <= self._number:
+            return
+        if self.changed():
+            raise StateConflict("the sealed state was changed by another coordinator")
+        self._refuse_rollback(records, self._number, counted)
+
+    def _refuse_rollback(self, records: Mapping[str, bytes], number: int, counted: int) -> None:
+        if number < counted:
+            log.error("sealed state is too old", deployment=_counter_id(records).hex(), found=number, counted=counted)
+            raise RollbackDetected("the sealed state is too old", got=f"number {number}", expected=f"{counted} or more")
+
+    def _raise_counter(self, records: Mapping[str, bytes], number: int) -> int:
+        """What it was before; 0 without a counter."""
+        return self._counter(_counter_id(records), number) if self._counter is not None else 0
+
+
+def _counter_id(records: Mapping[str, bytes]) -> bytes:
+    if ROOT_CERTIFICATE not in records:
+        raise SealedStateError("the sealed state has no root certificate")
+    return hashlib.sha256(records[ROOT_CERTIFICATE]).digest()
+
+
+def _number_in(records: Mapping[str, bytes]) -> int:
+    """0 in a state that MarbleRun has sealed."""
+    text = records.get(STATE_VERSION, b"0")
+    if not text.isdigit() or len(text) > 19:  # what fits into a counter
+        raise SealedStateError("the number of the sealed state is wrong", expected="decimal digits")
+    return int(text)
+
+
+def _without_number(records: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {key: value for key, value in records.items() if key != STATE_VERSION}

@@ -11,7 +11,7 @@ class PowerLoss(Exception):
 
 
 class ModelDisk:
-    """`FileSystem` of coordinator.sealing.sealed_state. Operation number `fail_at` (from 0) is cut off."""
+    """`FileSystem` of coordinator.sealing.files. Operation number `fail_at` (from 0) is cut off."""
 
     def __init__(self, durable: dict[str, bytes] | None = None, fail_at: int | None = None) -> None:
         self._durable = dict(durable or {})

@@ -1,0 +1,5 @@
+"""Fixtures for all rooms."""
+
+from mariadb_server import mariadb
+
+__all__ = ["mariadb"]
