@@ -107,14 +107,10 @@ def code_name(status: Status) -> str:
 
 
 class HttpMetrics:
-    """Requests of the client API.
+    """Requests of the client API."""
 
-    Args:
-        paths: of its endpoints; any other path counts as "other".
-    """
-
-    def __init__(self, paths: Collection[str] = ()) -> None:
-        self._paths = frozenset(paths)
+    def __init__(self) -> None:
+        self._paths: frozenset[str] = frozenset()
         name = "server_client_api_http_"
         self._requests = Counter(f"{name}request_total", "Answered requests.", ("path", "code", "method"))
         self._seconds = Histogram(
@@ -130,6 +126,10 @@ class HttpMetrics:
             self._sent,
             self._in_flight,
         )
+
+    def know(self, paths: Iterable[str]) -> None:
+        """These are endpoints; any path that is none counts as "other"."""
+        self._paths = self._paths.union(paths)
 
     @contextlib.contextmanager
     def in_flight(self) -> Iterator[None]:

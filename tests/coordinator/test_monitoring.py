@@ -154,7 +154,8 @@ async def test_ready_without_quotes_says_so():
 
 
 async def test_every_metric_of_marblerun_is_there():
-    http, grpc = HttpMetrics({"/status"}), GrpcMetrics()
+    http, grpc = HttpMetrics(), GrpcMetrics()
+    http.know(["/status"])
     monitoring = pages(http=http, grpc=grpc, version="1.2.3", commit="abc")
     http.observe("GET", "/status", 200, seconds=0.01, request_bytes=300, response_bytes=20)
     grpc.started("Activate")
@@ -230,7 +231,8 @@ def test_uuids_are_labels_of_successes_up_to_a_bound():
 
 
 def test_what_a_client_says_is_no_label_unless_it_is_known():
-    http = HttpMetrics({"/status"})
+    http = HttpMetrics()
+    http.know(["/status"])
     for number in range(300):
         http.observe(f"M{number}", f"/{number}", 405, seconds=0, request_bytes=0, response_bytes=0)
     http.observe("post", "/status", 405, seconds=0, request_bytes=0, response_bytes=0)
