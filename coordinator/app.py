@@ -16,21 +16,24 @@ import structlog
 from cryptography.hazmat.primitives.serialization import Encoding
 from grpclib.server import Server as GrpcServer
 
+from confidential_bookstore import __version__
 from confidential_bookstore.attestation.collateral import configured_collateral
 from confidential_bookstore.attestation.enclave import MeasuredConfig
 from confidential_bookstore.attestation.platforms import Platform
 from confidential_bookstore.attestation.verifier import Verifier
-from coordinator.client_api.api import LARGEST_BODY, ClientApi
+from confidential_bookstore.errors import ConfigurationError
+from coordinator.client_api.api import LARGEST_BODY, PATHS, ClientApi
 from coordinator.client_api.own_quote import OwnQuote
 from coordinator.client_api.status import Attestation
 from coordinator.deployment.builders import Builders
 from coordinator.deployment.deployment import Deployment
 from coordinator.deployment.live import LiveDeployment, load_or_begin
 from coordinator.marble_api import MarbleApi
-from coordinator.monitoring.events import ActivationCounters, EventLog, utc_now
+from coordinator.monitoring.events import EventLog, utc_now
+from coordinator.monitoring.metrics import ActivationCounters, GrpcMetrics, HttpMetrics
 from coordinator.monitoring.pages import Monitoring
 from coordinator.pki.authority import Authority
-from coordinator.sealing.sealed_state import SealedState, exclusively
+from coordinator.sealed import open_sealed_state
 from coordinator.settings import CoordinatorSettings
 from coordinator.transport.http_server import HttpServer, open_http_server
 from coordinator.transport.listener import Limits, Listener, grpc_inside, open_listener
@@ -151,10 +154,10 @@ class Coordinator:
         quotes = await OwnQuote.obtain(platform, live.current.authority.root.public_bytes(Encoding.DER))
         builders = Builders()
         stack.callback(builders.close)
-        watched = _Watched(EventLog(self._clock), ActivationCounters(), HttpMetrics(), GrpcMetrics())
+        watched = _Watched(EventLog(self._clock), ActivationCounters(), HttpMetrics(PATHS), GrpcMetrics())
         servers: list[Listener | HttpServer] = []
         stack.push_async_callback(_stop, servers)
-        mesh = await self._open_mesh(live, self._marble_api(live, builders, watched), watched)
+        mesh = await self._open_mesh(live, self._marble_api(live, builders, watched))
         servers.append(mesh)
         api = ClientApi(
             live,
@@ -194,7 +197,7 @@ class Coordinator:
         try:
             raw = await asyncio.to_thread(path.read_bytes)
         except OSError as error:
-            raise ConfigurationError("EDG_STARTUP_MANIFEST cannot be read", got=f"{path}: {error.strerror}") from error
+            raise ConfigurationError("EDG_STARTUP_MANIFEST cannot be read", got=str(error)) from error
 
         def accept(deployment: Deployment) -> tuple[Deployment, dict[str, bytes]]:
             return deployment.accept_manifest(raw, self._clock(), tolerant=self._settings.tolerant)
@@ -211,12 +214,13 @@ class Coordinator:
             builders=builders,
             events=watched.events,
             counters=watched.activations,
+            calls=watched.grpc,
             trust_domain=self._settings.trust_domain,
             leaf_lifetime=self._settings.leaf_lifetime,
             clock=self._clock,
         )
 
-    async def _open_mesh(self, live: LiveDeployment, marbles: MarbleApi, watched: _Watched) -> Listener:
+    async def _open_mesh(self, live: LiveDeployment, marbles: MarbleApi) -> Listener:
         authority = live.current.authority
         context = AnyClientCertContext(
             authority.marble_root,
@@ -257,7 +261,15 @@ class Coordinator:
         address = self._settings.status_address
         if address is None:
             return None
-        pages = Monitoring(live=live, events=watched.events, counters=watched.activations)
+        pages = Monitoring(
+            live=live,
+            events=watched.events,
+            counters=watched.activations,
+            http=watched.http,
+            grpc=watched.grpc,
+            version=__version__,
+            interoperability=self._verifier is None,
+        )
         return await open_http_server(address, pages.answer, context=None, limits=MONITORING_LIMITS, largest_body=1)
 
     def _new_authority(self) -> Authority:

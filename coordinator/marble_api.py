@@ -47,7 +47,8 @@ from coordinator.deployment.deployment import Deployment
 from coordinator.deployment.live import LiveDeployment
 from coordinator.manifest import Manifest
 from coordinator.manifest.infrastructures import check_infrastructures
-from coordinator.monitoring.events import ActivationCounters, EventLog, utc_now
+from coordinator.monitoring.events import EventLog, utc_now
+from coordinator.monitoring.metrics import ActivationCounters, GrpcMetrics
 from coordinator.pki.certificate_request import MAX_REQUEST_SIZE
 from coordinator.transport.tls import peer_certificate_der
 
@@ -56,6 +57,8 @@ log = structlog.get_logger()
 # Bytes of each field. A quote has about 5 kB, with the certificate chain of the platform in it.
 LARGEST_QUOTE = 64 * 1024
 LONGEST_TEXT = 256
+
+_METHOD = "Activate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,7 @@ class MarbleApi:
     builders: Builders
     events: EventLog
     counters: ActivationCounters
+    calls: GrpcMetrics
     trust_domain: str
     leaf_lifetime: dt.timedelta
     clock: Callable[[], dt.datetime] = utc_now
@@ -108,7 +112,7 @@ class MarbleApi:
         now = self.clock()
         parameters = await self._build(deployment, manifest, request, uuid, now)
         await self._count(manifest, request)
-        self.counters.succeeded(request.marble_type)
+        self.counters.succeeded(request.marble_type, str(uuid))
         self.events.activated(request.marble_type, str(uuid), request.quote, claims, now + self.leaf_lifetime)
         if claims is None:
             log.warning("marble activated WITHOUT A QUOTE", marble_type=request.marble_type, uuid=str(uuid))
@@ -169,7 +173,20 @@ class MarbleApi:
 
     async def _serve(self, stream: Stream[Any, Any]) -> None:
         """The gRPC side of `activate`."""
+        self.calls.started(_METHOD)
+        status = Status.INTERNAL
+        try:
+            await self._answer(stream)
+            status = Status.OK
+        except GRPCError as error:
+            status = error.status
+            raise
+        finally:
+            self.calls.handled(_METHOD, status)
+
+    async def _answer(self, stream: Stream[Any, Any]) -> None:
         request = await _receive(stream)
+        self.calls.received(_METHOD)
         try:
             parameters = await self.activate(request, _certificate_of(stream))
         except GRPCError as error:
@@ -180,6 +197,7 @@ class MarbleApi:
             self._denied(request, refusal)
             raise refusal from error
         await stream.send_message(_to_message(parameters))
+        self.calls.sent(_METHOD)
 
     def _denied(self, request: ActivationRequest, error: GRPCError) -> None:
         marble_type, uuid, reason = request.marble_type, request.uuid, error.message or error.status.name

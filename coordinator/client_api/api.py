@@ -6,6 +6,7 @@ which MarbleRun's clients take for "not supported".
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -28,9 +29,15 @@ from coordinator.deployment.live import LiveDeployment
 from coordinator.manifest.config import FeatureGate
 from coordinator.manifest.users import UserSpec
 from coordinator.monitoring.events import Clock, utc_now
+from coordinator.monitoring.metrics import HttpMetrics
 from coordinator.transport.tls import peer_certificate_der
 
 LARGEST_BODY: Final = 2 << 20  # bytes; a manifest has at most 1 MiB, before base64
+
+_IN_BOTH = ("status", "quote", "manifest", "secrets", "update", "update-manifest", "update-cancel", "recover")
+_NEW = ("recover/public-key", "sign-quote", "monotonic-counter", "generations")
+PATHS: Final = frozenset({f"/{name}" for name in _IN_BOTH} | {f"/api/v2/{name}" for name in (*_IN_BOTH, *_NEW)})
+
 _LARGEST_QUOTE: Final = 128 << 10
 _LARGEST_COUNTER: Final = 4 << 10
 
@@ -47,6 +54,7 @@ class ClientApi:
         attestation: what `status` says of it.
         verifier: for `sign-quote`; None where there is nothing that quotes could be verified with.
         tolerant: unknown keys in a manifest are warnings.
+        metrics: hears of every request.
         clock: the time, with its zone.
     """
 
@@ -58,9 +66,11 @@ class ClientApi:
         attestation: Attestation,
         verifier: Verifier | None,
         tolerant: bool = False,
+        metrics: HttpMetrics | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self._live = live
+        self._metrics = metrics
         self._clock = clock
         self._generations = GenerationEndpoint(live, clock)
         self._routes: Routes = {
@@ -74,12 +84,28 @@ class ClientApi:
 
     async def answer(self, request: web.Request) -> web.Response:
         """Any request at all."""
-        route = self._routes.get((request.method, request.path))
-        return await self._serve(route, request) if route is not None else error(405)
+        if self._metrics is None:
+            return await self._answer(request)
+        began = time.monotonic()
+        with self._metrics.in_flight():
+            response = await self._answer(request)
+        self._metrics.observe(
+            request.method,
+            request.path,
+            response.status,
+            seconds=time.monotonic() - began,
+            request_bytes=request.content_length or 0,
+            response_bytes=response.content_length or 0,
+        )
+        return response
 
     def release(self) -> None:
         """Answers those who wait for a change; for when the coordinator stops."""
         self._generations.release()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        route = self._routes.get((request.method, request.path))
+        return await self._serve(route, request) if route is not None else error(405)
 
     async def _serve(self, route: Route[Any, Any], request: web.Request) -> web.Response:
         try:

@@ -187,7 +187,10 @@ def _new_key() -> DataKey:
 
 def _root_secret(records: Mapping[str, bytes], authority: Authority) -> Secret[bytes]:
     """States of MarbleRun before 1.6 have no root secret: there, the scalar of the root key is it."""
-    if secret := records.get(ROOT_OF_SECRETS):
+    secret = records.get(ROOT_OF_SECRETS)
+    if secret is not None and not secret:
+        raise SealedStateError("a record is empty in the state", got=ROOT_OF_SECRETS)
+    if secret is not None:
         return Secret(secret)
     scalar = authority.root_key.private_numbers().private_value
     return Secret(scalar.to_bytes(authority.root_key.key_size // 8, "big"))

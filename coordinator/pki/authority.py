@@ -269,9 +269,10 @@ def _ca_builder(
 
 
 def _comment(text: str) -> x509.UnrecognizedExtension:
-    """Netscape's certificate comment, which every tool prints: an IA5String of at most 127 characters."""
-    content = text.encode("ascii")[:127]
-    return x509.UnrecognizedExtension(_COMMENT_OID, b"\x16" + bytes([len(content)]) + content)
+    """Netscape's certificate comment, which every tool prints: an IA5String, here of at most 255 characters."""
+    content = text.encode("ascii")
+    length = bytes([len(content)] if len(content) < 128 else [0x81, len(content)])
+    return x509.UnrecognizedExtension(_COMMENT_OID, b"\x16" + length + content)
 
 
 def _comments(certificate: x509.Certificate) -> list[x509.ExtensionType]:

@@ -15,6 +15,7 @@ from test_marble_api import GatedVerifier
 
 import coordinator
 from confidential_bookstore.attestation.enclave import EnclaveConfig, MeasuredConfig
+from confidential_bookstore.attestation.platforms import SealPolicy
 from confidential_bookstore.attestation.simulation.in_process import InProcessPlatform
 from confidential_bookstore.errors import ConfigurationError, SealedStateError, StateError
 from confidential_bookstore.secret import Secret
@@ -23,6 +24,8 @@ from coordinator.app import make_verifier
 from coordinator.deployment.deployment import Deployment
 from coordinator.deployment.live import LiveDeployment, load_or_begin
 from coordinator.pki.authority import Authority
+from coordinator.sealing.directory import DirectoryStore
+from coordinator.sealing.keys import PlatformKeys
 from coordinator.sealing.sealed_state import SealedState
 
 NOW = dt.datetime.now(dt.UTC)
@@ -84,15 +87,22 @@ async def test_ports_are_known_while_it_runs(start):
 
 
 def sealed_at(tmp_path) -> SealedState:
-    return SealedState(tmp_path, Secret(bytes(32)))
+    keys = PlatformKeys({policy: Secret(bytes(32)) for policy in SealPolicy})
+    return SealedState(DirectoryStore(tmp_path), keys, None)
+
+
+def begun(sealed: SealedState) -> Deployment:
+    deployment, recovering = load_or_begin(sealed, new_authority)
+    assert recovering is None
+    return deployment
 
 
 async def test_who_leaves_in_the_middle_of_a_change_does_not_undo_it(tmp_path):
     sealed = sealed_at(tmp_path)
-    live = LiveDeployment(load_or_begin(sealed, new_authority), sealed)
+    live = LiveDeployment(begun(sealed), sealed)
     inside, go_on = threading.Event(), threading.Event()
 
-    def slowly(deployment: Deployment) -> Deployment:
+    def slowly(deployment: Deployment) -> tuple[Deployment, dict[str, bytes]]:
         inside.set()
         go_on.wait(10)
         return deployment.accept_manifest(manifest(), NOW)
@@ -105,12 +115,12 @@ async def test_who_leaves_in_the_middle_of_a_change_does_not_undo_it(tmp_path):
     go_on.set()
     await live.settle()
     assert live.current.manifest is not None
-    assert load_or_begin(sealed_at(tmp_path), new_authority).manifest == live.current.manifest
+    assert begun(sealed_at(tmp_path)).manifest == live.current.manifest
 
 
 async def test_a_change_that_fails_changes_nothing(tmp_path):
     sealed = sealed_at(tmp_path)
-    live = LiveDeployment(load_or_begin(sealed, new_authority), sealed)
+    live = LiveDeployment(begun(sealed), sealed)
     await live.change(lambda deployment: deployment.accept_manifest(manifest(), NOW))
     before = live.current
     with pytest.raises(StateError):
@@ -119,8 +129,8 @@ async def test_a_change_that_fails_changes_nothing(tmp_path):
 
 
 def test_the_root_is_sealed_from_the_beginning(tmp_path):
-    first = load_or_begin(sealed_at(tmp_path), new_authority)
-    again = load_or_begin(sealed_at(tmp_path), new_authority)
+    first = begun(sealed_at(tmp_path))
+    again = begun(sealed_at(tmp_path))
     der = Encoding.DER
     assert again.authority.root.public_bytes(der) == first.authority.root.public_bytes(der)
     assert again.root_secret == first.root_secret
@@ -128,9 +138,18 @@ def test_the_root_is_sealed_from_the_beginning(tmp_path):
 
 @pytest.mark.parametrize("record", ["rootSecret", "privateKey:coordinatorRootKey", "manifest", "secret:shared"])
 def test_a_damaged_record_is_named(record):
-    deployment = Deployment.begin(new_authority(), Secret(bytes(32))).accept_manifest(manifest(), NOW)
+    deployment, _ = Deployment.begin(new_authority(), Secret(bytes(32))).accept_manifest(manifest(), NOW)
     with pytest.raises(SealedStateError):
-        Deployment.restore({**deployment.state.records, record: b""})
+        Deployment.restore({**deployment.state.records, record: b""}, deployment.data_key)
+
+
+def test_a_state_without_a_root_secret_derives_from_the_root_key():
+    """As states of old MarbleRun coordinators do."""
+    deployment = Deployment.begin(new_authority(), Secret(bytes(32)))
+    records = {key: value for key, value in deployment.state.records.items() if key != "rootSecret"}
+    scalar = deployment.authority.root_key.private_numbers().private_value
+    restored = Deployment.restore(records, deployment.data_key)
+    assert restored.root_secret.reveal() == scalar.to_bytes(48, "big")
 
 
 def test_the_verifier_trusts_what_was_measured(settings, machine):
@@ -149,13 +168,12 @@ def test_a_wrong_setting_ends_the_program_with_its_name(monkeypatch, capsys):
 
 
 async def test_another_version_of_the_product_reads_the_state(start, machine):
-    """Sealed to the product, so an update keeps the deployment; another product has another key."""
+    """Sealed to the product, so an update keeps the deployment; another product has another key and needs recovery."""
     newer = type(COORDINATOR)(mr_enclave=b"D" * 32, mr_signer=COORDINATOR.mr_signer, product_id=1, security_version=2)
     other = type(COORDINATOR)(mr_enclave=b"C" * 32, mr_signer=COORDINATOR.mr_signer, product_id=2, security_version=1)
     async with start() as running:
         await set_manifest(running, manifest())
     async with start(platform=InProcessPlatform(machine, newer)) as running, client_of(running) as client:
         assert (await client.data("/api/v2/status"))["code"] == 3
-    with pytest.raises(SealedStateError):
-        async with start(platform=InProcessPlatform(machine, other)):
-            pass
+    async with start(platform=InProcessPlatform(machine, other)) as running, client_of(running) as client:
+        assert (await client.data("/api/v2/status"))["code"] == 1

@@ -23,9 +23,11 @@ from confidential_bookstore.errors import CollateralUnavailable
 from confidential_bookstore.pki.names import marble_type_of
 from confidential_bookstore.secret import Secret
 from coordinator.deployment.activation import ActivationRequest
+from coordinator.deployment.builders import Builders
 from coordinator.deployment.deployment import Deployment
 from coordinator.marble_api import MarbleApi
-from coordinator.monitoring.events import ActivationCounters, EventLog
+from coordinator.monitoring.events import EventLog
+from coordinator.monitoring.metrics import ActivationCounters, GrpcMetrics
 from coordinator.pki.authority import Authority
 
 CHAIN, KEY = "MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN", "MARBLE_PREDEFINED_PRIVATE_KEY"
@@ -111,12 +113,15 @@ async def test_without_a_client_certificate_there_is_no_connection(coordinator, 
 async def test_without_a_client_certificate_there_is_no_activation_either(bookstore, verifier):
     """Should the listener ever let such a connection through."""
     authority = Authority.create(dns_names=["localhost"], now=dt.datetime.now(dt.UTC))
-    deployment = Deployment.begin(authority, Secret(bytes(32))).accept_manifest(manifest(), dt.datetime.now(dt.UTC))
+    begun = Deployment.begin(authority, Secret(bytes(32)))
+    deployment, _ = begun.accept_manifest(manifest(), dt.datetime.now(dt.UTC))
     api = MarbleApi(
         live=SimpleNamespace(current=deployment),
         verifier=verifier,
         events=EventLog(),
         counters=ActivationCounters(),
+        calls=GrpcMetrics(),
+        builders=Builders(),
         trust_domain="marbles.internal",
         leaf_lifetime=dt.timedelta(hours=1),
     )
@@ -365,6 +370,6 @@ async def test_what_happened_can_be_read(coordinator, bookstore):
     _, metrics = await page(coordinator.status_port, "/metrics")
     assert 'coordinator_marble_activations_total{type="bookstore"} 2\n' in metrics
     assert 'coordinator_marble_activations_total{type="unknown"} 1\n' in metrics
-    assert 'coordinator_marble_activations_success_total{type="bookstore"} 1\n' in metrics
+    assert f'coordinator_marble_activations_success_total{{type="bookstore",uuid="{marble.uuid}"}} 1\n' in metrics
     assert "coordinator_state 3\n" in metrics
     assert "such" not in metrics

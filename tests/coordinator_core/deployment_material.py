@@ -57,8 +57,10 @@ def package(version: int = 1) -> dict[str, Any]:
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    """Two packages, three types of marbles, secrets of all kinds, and users: alice, bob and carol may update everything,
-    dave may raise the version of `shop`, erin may write `token` and read `token` and `shared`.
+    """Two packages, three types of marbles, secrets of all kinds, and users.
+
+    alice, bob and carol may update everything, dave may raise the version of `shop`, erin may write `token` and read
+    `token` and `shared`.
     """
     base: dict[str, Any] = {
         "Packages": {"shop": package(), "bank": package(5)},

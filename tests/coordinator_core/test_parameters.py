@@ -13,12 +13,13 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confidential_bookstore.errors import ActivationDenied, InvalidRequest, ManifestError, StateError, TemplateError
+from confidential_bookstore.errors import ActivationDenied, InvalidRequest, ManifestError, TemplateError
 from confidential_bookstore.pki.names import marble_type_of
 from confidential_bookstore.secret import Secret
 from coordinator.deployment.activation import ActivationRequest, Parameters, build_parameters, check_request, parse_uuid
 from coordinator.manifest import Manifest
-from coordinator.secrets.generation import generate_shared, unique_symmetric
+from coordinator.secrets.generation import unique_symmetric
+from coordinator.secrets.lifecycle import SecretValues, first_values
 from coordinator.secrets.value import SecretType, SecretValue
 
 TEXT = "3f9a8c52-6c6e-4f8e-9d2b-5a1f0c7e4d11"
@@ -33,7 +34,8 @@ def build(authority, manifest: Manifest, marble_type: str = "frontend", **change
         "uuid": ID,
         "csr_der": request("localhost"),
         "authority": authority,
-        "shared_secrets": {},
+        "secrets": SecretValues(),
+        "previous_root_secret": ROOT_SECRET,
         "root_secret": ROOT_SECRET,
         "trust_domain": TRUST_DOMAIN,
         "lifetime": dt.timedelta(hours=24),
@@ -208,13 +210,16 @@ class TestSecrets:
             },
             secrets=SECRETS,
         )
-        shared = generate_shared(manifest, authority, NOW)
-        parameters = build(authority, manifest, shared_secrets=shared)
+        shared = first_values(manifest.secrets, authority, NOW)
+        parameters = build(authority, manifest, secrets=shared)
         root = authority.marble_root.public_bytes(PEM).decode()
         escaped = root.replace("\n", "\\u000A").replace("=", "\\u003D")
         assert parameters.files["/edg.json"].decode() == f'{{"sql": "{escaped}"}}'
         assert parameters.files["/ca.pem"] == parameters.env["CERT"]
-        assert x509.load_pem_x509_certificate(parameters.env["CERT"]).public_bytes(DER) == shared["tls"].certificate
+        assert (
+            x509.load_pem_x509_certificate(parameters.env["CERT"]).public_bytes(DER)
+            == shared.present["tls"].certificate
+        )
         key = serialization.load_pem_private_key(parameters.env["KEY"], None)
         assert key.public_key() == x509.load_pem_x509_certificate(parameters.env["CERT"]).public_key()
         expected = unique_symmetric(ROOT_SECRET, ID, "edbMasterKey", "frontend", 128, binding=True)
@@ -225,10 +230,10 @@ class TestSecrets:
         manifest = load(
             Marbles={name: {"Package": "shop", "Parameters": {"Env": env}} for name in ("a", "b")}, Secrets=SECRETS
         )
-        shared = generate_shared(manifest, authority, NOW)
+        shared = first_values(manifest.secrets, authority, NOW)
         other = uuid4()
         values = [
-            build(authority, manifest, kind, uuid=uuid, shared_secrets=shared).env
+            build(authority, manifest, kind, uuid=uuid, secrets=shared).env
             for kind, uuid in [("a", ID), ("a", other), ("b", ID), ("a", ID)]
         ]
         assert len({env["SHARED"] for env in values}) == 1
@@ -269,16 +274,16 @@ class TestSecrets:
 
     def test_a_secret_that_was_not_uploaded(self, authority):
         manifest = load_with(env={"N": "{{ string .Secrets.note }}"}, secrets=SECRETS)
-        with pytest.raises(StateError, match='secret "note" has no value yet'):
+        with pytest.raises(TemplateError, match="tried to parse secret with empty value"):
             build(authority, manifest)
         value = SecretValue(type=SecretType.PLAIN, user_defined=True, private=Secret(b"hi"), public=Secret(b"hi"))
-        assert build(authority, manifest, shared_secrets={"note": value}).env["N"] == b"hi"
+        assert build(authority, manifest, secrets=SecretValues({"note": value})).env["N"] == b"hi"
 
     def test_an_uploaded_value_that_does_not_suit_its_template(self, authority):
         manifest = load_with(env={"N": "{{ string .Secrets.note }}"}, secrets=SECRETS)
         value = SecretValue(type=SecretType.PLAIN, private=Secret(b"geheim\0"), public=Secret(b"geheim\0"))
-        with pytest.raises(TemplateError, match="NUL byte") as caught:
-            build(authority, manifest, shared_secrets={"note": value})
+        with pytest.raises(TemplateError, match="null bytes") as caught:
+            build(authority, manifest, secrets=SecretValues({"note": value}))
         assert str(caught.value).startswith("Marbles.frontend.Parameters.Env.N: line 1, column 4")
         assert "geheim" not in caught.value.diagnostics()
 

@@ -163,20 +163,21 @@ class TestActivation:
         assert not makes_rsa_keys(manifest, "frontend")
 
 
-class TestTtls:
-    MARBLES = {"frontend": {"Package": "shop", "TLS": ["web", "bank"]}, "backend": {"Package": "shop"}}
-    TLS = {
-        "web": {
-            "Incoming": [
-                {"Port": "8443", "Cert": "tls", "DisableClientAuth": True},
-                {"Port": "9000"},
-            ]
-        },
-        "bank": {"Outgoing": [{"Addr": "bank.example", "Port": "443"}]},
-    }
+TTLS_MARBLES = {"frontend": {"Package": "shop", "TLS": ["web", "bank"]}, "backend": {"Package": "shop"}}
+TTLS_TAGS = {
+    "web": {
+        "Incoming": [
+            {"Port": "8443", "Cert": "tls", "DisableClientAuth": True},
+            {"Port": "9000"},
+        ]
+    },
+    "bank": {"Outgoing": [{"Addr": "bank.example", "Port": "443"}]},
+}
 
+
+class TestTtls:
     def test_is_what_the_tags_say(self):
-        deployment = deployed(Marbles=self.MARBLES, TLS=self.TLS)
+        deployment = deployed(Marbles=TTLS_MARBLES, TLS=TTLS_TAGS)
         env = activated(deployment, "frontend").env
         config = json.loads(env["MARBLE_TTLS_CONFIG"])["tls"]
         assert set(config["Incoming"]) == {"*:8443", "*:9000"}
@@ -192,10 +193,10 @@ class TestTtls:
         assert set(config["Outgoing"]["bank.example:443"]) == {"cacrt", "clicrt", "clikey"}
 
     def test_is_not_there_without_tags(self):
-        deployment = deployed(Marbles=self.MARBLES, TLS=self.TLS)
+        deployment = deployed(Marbles=TTLS_MARBLES, TLS=TTLS_TAGS)
         assert "MARBLE_TTLS_CONFIG" not in activated(deployment, "backend").env
 
     def test_waits_for_an_uploaded_certificate(self):
         tags = {"web": {"Incoming": [{"Port": "1", "Cert": "uploaded", "DisableClientAuth": True}]}, "bank": {}}
         with pytest.raises(StateError, match="has no value yet"):
-            activated(deployed(Marbles=self.MARBLES, TLS=tags), "frontend")
+            activated(deployed(Marbles=TTLS_MARBLES, TLS=tags), "frontend")

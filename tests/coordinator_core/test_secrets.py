@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from confidential_bookstore.errors import SealedStateError
 from confidential_bookstore.secret import Secret
-from coordinator.secrets.generation import generate_shared, generate_unique, unique_symmetric
+from coordinator.secrets.generation import generate_unique, unique_symmetric
+from coordinator.secrets.lifecycle import first_values
 from coordinator.secrets.value import SecretType, SecretValue
 
 ROOT = Secret(bytes(range(32)))
@@ -83,24 +84,24 @@ SECRETS = {
 
 class TestGenerate:
     def test_shared_ones_only_and_never_uploaded_ones(self, authority):
-        values = generate_shared(load(Secrets=SECRETS), authority, NOW)
+        values = first_values(load(Secrets=SECRETS).secrets, authority, NOW).present
         assert values.keys() == {"shared", "shared_cert"}
 
     def test_symmetric_keys_come_from_the_given_source(self, authority):
-        values = generate_shared(load(Secrets=SECRETS), authority, NOW, lambda size: b"\x05" * size)
+        values = first_values(load(Secrets=SECRETS).secrets, authority, NOW, lambda size: b"\x05" * size).present
         assert values["shared"] == SecretValue(
             type=SecretType.SYMMETRIC_KEY, size=128, shared=True, private=Secret(b"\5" * 16), public=Secret(b"\5" * 16)
         )
 
     def test_the_definition_comes_along(self, authority):
-        value = generate_shared(load(Secrets=SECRETS), authority, NOW)["shared_cert"]
+        value = first_values(load(Secrets=SECRETS).secrets, authority, NOW).present["shared_cert"]
         assert (value.type, value.size, value.shared, value.user_defined, value.valid_for) == (
             SecretType.CERT_ED25519, 0, True, False, 7,
         )  # fmt: skip
 
     def test_random_by_default(self, authority):
         manifest = load(Secrets=SECRETS)
-        first, second = (generate_shared(manifest, authority, NOW) for _ in range(2))
+        first, second = (first_values(manifest.secrets, authority, NOW).present for _ in range(2))
         assert first["shared"] != second["shared"]
         assert len(first["shared"].private.reveal()) == 16
 
@@ -124,7 +125,7 @@ class TestGenerate:
 
 class TestRecords:
     def test_round_trip(self, authority):
-        for value in generate_shared(load(Secrets=SECRETS), authority, NOW).values():
+        for value in first_values(load(Secrets=SECRETS).secrets, authority, NOW).present.values():
             assert SecretValue.from_record(value.to_record()) == value
 
     def test_the_format_is_marblerun_s(self):

@@ -22,7 +22,7 @@ from deployment_material import (
     user,
 )
 
-from confidential_bookstore.errors import ManifestError, NoUpdatePending, NotPermitted, StateError, UpdateError
+from confidential_bookstore.errors import ManifestError, NotPermitted, NoUpdatePending, StateError, UpdateError
 from coordinator.deployment import updates
 from coordinator.deployment.deployment import Deployment
 from coordinator.deployment.generations import GRACE

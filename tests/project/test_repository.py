@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import confidential_bookstore
+
 ROOT = Path(__file__).parents[2]
 ROOMS = ("confidential_bookstore", "coordinator", "services", "cli", "demo", "benchmarks")
 
@@ -45,6 +47,11 @@ def test_every_dependency_is_explained():
     names = {re.split(r"[\[><=; ]", requirement)[0] for requirement in declared} - {project["name"]}
     page = (ROOT / "docs/explanation/dependencies.md").read_text()
     assert [name for name in sorted(names) if not re.search(rf"(\| {name} \||`{name}`)", page)] == []
+
+
+def test_the_version_stands_in_two_places_alike():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == confidential_bookstore.__version__
 
 
 def test_stubs_are_those_of_the_protos(tmp_path):
