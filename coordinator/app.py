@@ -234,7 +234,13 @@ class Coordinator:
 
         live.subscribe(renew)
         service = grpc_inside(GrpcServer([marbles]))
-        return await open_listener(self._settings.mesh_address, service, context=context, limits=self._mesh_limits)
+        return await open_listener(
+            self._settings.mesh_address,
+            service,
+            context=context,
+            limits=self._mesh_limits,
+            tls_error_level=self._settings.tls_error_level,
+        )
 
     async def _open_client(self, live: LiveDeployment, api: ClientApi) -> HttpServer:
         authority = live.current.authority
@@ -255,6 +261,7 @@ class Coordinator:
             context=context,
             limits=self._client_limits,
             largest_body=LARGEST_BODY,
+            tls_error_level=self._settings.tls_error_level,
         )
 
     async def _open_monitoring(self, live: LiveDeployment, watched: _Watched) -> HttpServer | None:

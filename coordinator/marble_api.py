@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -50,6 +50,7 @@ from coordinator.manifest.infrastructures import check_infrastructures
 from coordinator.monitoring.events import EventLog, utc_now
 from coordinator.monitoring.metrics import ActivationCounters, GrpcMetrics
 from coordinator.pki.certificate_request import MAX_REQUEST_SIZE
+from coordinator.transport.paced_log import PacedLog
 from coordinator.transport.tls import peer_certificate_der
 
 log = structlog.get_logger()
@@ -71,6 +72,7 @@ class MarbleApi:
         trust_domain: in the names of marbles.
         leaf_lifetime: of their certificates.
         clock: the time, with its zone.
+        refusals: anybody on the network can cause them.
     """
 
     live: LiveDeployment
@@ -82,6 +84,7 @@ class MarbleApi:
     trust_domain: str
     leaf_lifetime: dt.timedelta
     clock: Callable[[], dt.datetime] = utc_now
+    refusals: PacedLog = field(default_factory=lambda: PacedLog("warning"))
 
     def __mapping__(self) -> dict[str, Handler]:
         """What grpclib asks a service for."""
@@ -202,7 +205,7 @@ class MarbleApi:
     def _denied(self, request: ActivationRequest, error: GRPCError) -> None:
         marble_type, uuid, reason = request.marble_type, request.uuid, error.message or error.status.name
         self.events.denied(marble_type, uuid, reason)
-        log.warning(
+        self.refusals(
             "activation denied",
             marble_type=marble_type[:LONGEST_TEXT],
             uuid=uuid[:LONGEST_TEXT],

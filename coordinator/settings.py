@@ -22,6 +22,7 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _DNS_NAME = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*"
 )
+_LEVELS = {"error": "error", "warn": "warning", "info": "info", "debug": "debug"}  # MarbleRun's names and our own
 _LONGEST_LEAF_LIFETIME = 30 * 24 * 3600  # seconds; the host sets it, and a leaf cannot be revoked
 
 
@@ -109,7 +110,7 @@ class CoordinatorSettings:
             ip_addresses=addresses,
             log_format="text" if developer else read.choice("EDG_LOG_FORMAT", ("text", "json")),
             log_level="debug" if developer or read.switch("EDG_DEBUG_LOGGING") else "info",
-            tls_error_level=read.choice("EDG_HTTP_ERROR_LOG_LEVEL", ("debug", "info", "warning", "error")),
+            tls_error_level=_LEVELS[read.choice("EDG_HTTP_ERROR_LOG_LEVEL", tuple(_LEVELS))],
             startup_manifest=read.path("EDG_STARTUP_MANIFEST"),
             pccs_url=pccs_url,
             collateral_directory=collateral,
