@@ -22,7 +22,7 @@ from confidential_bookstore.attestation.enclave import MeasuredConfig
 from confidential_bookstore.attestation.platforms import Platform
 from confidential_bookstore.attestation.verifier import Verifier
 from confidential_bookstore.errors import ConfigurationError
-from coordinator.client_api.api import LARGEST_BODY, PATHS, ClientApi
+from coordinator.client_api.api import LARGEST_BODY, ClientApi
 from coordinator.client_api.own_quote import OwnQuote
 from coordinator.client_api.status import Attestation
 from coordinator.deployment.builders import Builders
@@ -154,7 +154,7 @@ class Coordinator:
         quotes = await OwnQuote.obtain(platform, live.current.authority.root.public_bytes(Encoding.DER))
         builders = Builders()
         stack.callback(builders.close)
-        watched = _Watched(EventLog(self._clock), ActivationCounters(), HttpMetrics(PATHS), GrpcMetrics())
+        watched = _Watched(EventLog(self._clock), ActivationCounters(), HttpMetrics(), GrpcMetrics())
         servers: list[Listener | HttpServer] = []
         stack.push_async_callback(_stop, servers)
         mesh = await self._open_mesh(live, self._marble_api(live, builders, watched))

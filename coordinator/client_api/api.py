@@ -81,6 +81,8 @@ class ClientApi:
             **_recovery(RecoveryEndpoints(live)),
             **_features(SignQuoteEndpoint(live, verifier), CounterEndpoint(live)),
         }
+        if metrics is not None:
+            metrics.know(path for _, path in self._routes)
 
     async def answer(self, request: web.Request) -> web.Response:
         """Any request at all."""
