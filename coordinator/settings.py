@@ -72,7 +72,7 @@ class CoordinatorSettings:
     ip_addresses: tuple[IpAddress, ...] = ()
     log_format: str = "text"
     log_level: str = "info"
-    tls_error_level: str = "debug"
+    tls_error_level: str = "error"
     startup_manifest: Path | None = None
     pccs_url: str = ""
     collateral_directory: Path | None = None
