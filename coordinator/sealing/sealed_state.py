@@ -17,7 +17,6 @@ from typing import Final
 
 import structlog
 
-from confidential_bookstore.attestation.platforms import Platform
 from confidential_bookstore.errors import CounterUnavailable, RollbackDetected, SealedStateError, StateConflict
 from coordinator.manifest.config import SealMode
 from coordinator.recovery.data_key import DataKey
@@ -60,27 +59,13 @@ class Locked:
     reason: str
 
 
-def counter_of(platform: Platform) -> Counter | None:
-    """The platform's counters; None if it has none.
-
-    Raises:
-        PlatformError: it has, but does not answer.
-    """
-    try:
-        platform.raise_counter(bytes(32), 0)
-    except CounterUnavailable as error:
-        log.warning("no protection against a host that puts an old state back", reason=str(error))
-        return None
-    return platform.raise_counter
-
-
 class SealedState:
     """What one coordinator knows of the sealed state. Calls must not overlap.
 
     Args:
         store: where it is kept.
         keys: who can unseal it.
-        counter: against old states; None if the platform has none.
+        counter: the platform's, against old states; None if there is no platform.
     """
 
     def __init__(self, store: StateStore, keys: KeySealing, counter: Counter | None) -> None:
@@ -193,7 +178,14 @@ class SealedState:
 
     def _raise_counter(self, records: Mapping[str, bytes], number: int) -> int:
         """What it was before; 0 without a counter."""
-        return self._counter(_counter_id(records), number) if self._counter is not None else 0
+        if self._counter is None:
+            return 0
+        try:
+            return self._counter(_counter_id(records), number)
+        except CounterUnavailable as error:
+            log.warning("nothing keeps the host from putting an old state back", reason=str(error))
+            self._counter = None
+            return 0
 
 
 def _counter_id(records: Mapping[str, bytes]) -> bytes:

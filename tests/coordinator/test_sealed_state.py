@@ -31,7 +31,6 @@ from coordinator.sealing.sealed_state import (
     Locked,
     SealedState,
     Unsealed,
-    counter_of,
 )
 
 KEY = DataKey(Secret(bytes(range(32))))
@@ -51,7 +50,7 @@ def sealed(platform, tmp_path):
     """A coordinator's view of one directory, opened anew by each call."""
 
     def opening(place=tmp_path, on=platform, **keys):
-        return SealedState(DirectoryStore(place), keys.get("keys") or PlatformKeys.of(on), counter_of(on))
+        return SealedState(DirectoryStore(place), keys.get("keys") or PlatformKeys.of(on), on.raise_counter)
 
     return opening
 
@@ -329,23 +328,26 @@ def test_without_counters_there_is_no_protection_and_no_error(platform, tmp_path
             raise CounterUnavailable("there are none")
 
     uncounted = Uncounted(platform.platform, platform.identity)
-    assert counter_of(uncounted) is None
-    state = SealedState(DirectoryStore(tmp_path), PlatformKeys.of(uncounted), None)
+    state = SealedState(DirectoryStore(tmp_path), PlatformKeys.of(uncounted), uncounted.raise_counter)
     state.store(FIRST, KEY, MODE)
     old = files(tmp_path)
     state.store(SECOND, KEY, MODE)
     put(tmp_path, old)
-    state = SealedState(DirectoryStore(tmp_path), PlatformKeys.of(uncounted), None)
-    assert unsealed(state) == FIRST
+    for counter in (uncounted.raise_counter, None):
+        assert unsealed(SealedState(DirectoryStore(tmp_path), PlatformKeys.of(uncounted), counter)) == FIRST
 
 
-def test_a_counter_that_does_not_answer_is_an_error(platform):
-    class Broken(InProcessPlatform):
-        def raise_counter(self, counter_id, value):
-            raise PlatformError("does not answer")
+def test_a_counter_that_does_not_answer_is_an_error(platform, sealed, tmp_path):
+    def broken(counter_id, value):
+        raise PlatformError("does not answer")
 
-    with pytest.raises(PlatformError, match="does not answer"):
-        counter_of(Broken(platform.platform, platform.identity))
+    sealed().store(FIRST, KEY, MODE)
+    before = files(tmp_path)
+    state = SealedState(DirectoryStore(tmp_path), PlatformKeys.of(platform), broken)
+    for operation in (state.load, lambda: state.store(SECOND, KEY, MODE)):
+        with pytest.raises(PlatformError, match="does not answer"):
+            operation()
+    assert files(tmp_path) == before
 
 
 def test_a_state_needs_a_root_certificate(sealed, tmp_path):
@@ -403,7 +405,7 @@ class Unreliable(DirectoryStore):
 @pytest.mark.parametrize("fails", ["before", "after"])
 def test_a_write_whose_end_is_unknown_does_not_stand_in_the_way(platform, sealed, tmp_path, fails):
     store = Unreliable(tmp_path)
-    state = SealedState(store, PlatformKeys.of(platform), counter_of(platform))
+    state = SealedState(store, PlatformKeys.of(platform), platform.raise_counter)
     state.store(FIRST, KEY, MODE)
     store.fails = fails
     with pytest.raises(StoreUnavailable):
@@ -417,7 +419,7 @@ def test_a_write_whose_end_is_unknown_does_not_stand_in_the_way(platform, sealed
 
 def test_after_a_write_whose_end_is_unknown_another_coordinator_is_noticed(platform, sealed, tmp_path):
     store = Unreliable(tmp_path)
-    state = SealedState(store, PlatformKeys.of(platform), counter_of(platform))
+    state = SealedState(store, PlatformKeys.of(platform), platform.raise_counter)
     state.store(FIRST, KEY, MODE)
     store.fails = "before"
     with pytest.raises(StoreUnavailable):
