@@ -62,16 +62,14 @@ async def own_claims(platform: Platform, verifier: Verifier) -> Claims:
     """What this program's own quote says; the measure for others.
 
     Raises:
-        AttestationError: it does not verify.
-        PlatformError: there is no quote, or it is none of a production enclave of a signer.
+        AttestationError: it does not verify; for debug enclaves, it never does.
+        PlatformError: there is no quote, or it names no signer.
     """
     report_data = marble_report_data(secrets.token_bytes(32))
     claims = await verifier.verify(await asyncio.to_thread(platform.quote, report_data), report_data)
-    if claims.debug or not claims.signer_id:
+    if not claims.signer_id:
         raise PlatformError(
-            "a state is shared among production enclaves of one signer only",
-            got=f"{claims.tee}, debug" if claims.debug else claims.tee,
-            hint="run a single coordinator here",
+            "a state is shared among enclaves of one signer only", got=claims.tee, hint="run a single coordinator here"
         )
     return claims
 
