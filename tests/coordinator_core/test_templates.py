@@ -1,56 +1,37 @@
-"""The template language: what it accepts, what it makes of it, and where it says no."""
+"""Templates from end to end: what they show of secrets, where white space goes, and where they say no."""
 
 from __future__ import annotations
 
 import base64
-import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
+from template_material import CERTIFICATE, DATA, KEY, MARBLERUN, SECRETS, refusal, secret
+from template_material import render as render_go
 
-from confidential_bookstore.errors import TemplateError
-from confidential_bookstore.secret import Secret
 from coordinator.manifest.template import Namespace, TemplateKind, parse_template, template_data
-from coordinator.secrets.value import SecretType, SecretValue
+from coordinator.secrets.value import SecretType
 
-KEY = bytes(range(16))
-CERTIFICATE = b"certificate " * 10
-
-
-def secret(
-    kind: SecretType, value: bytes, certificate: bytes | None = None, public: bytes | None = None
-) -> SecretValue:
-    return SecretValue(
-        type=kind, certificate=certificate, private=Secret(value), public=Secret(value if public is None else public)
-    )
+MORE = template_data(
+    SECRETS | {"nul": secret(SecretType.PLAIN, b"a\0b"), "ключ_1": secret(SecretType.SYMMETRIC_KEY, b"\xff")},
+    MARBLERUN,
+    {"key": secret(SecretType.SYMMETRIC_KEY, b"old")},
+)
 
 
-SECRETS = {
-    "key": secret(SecretType.SYMMETRIC_KEY, KEY),
-    "tls": secret(SecretType.CERT_RSA, b"private", CERTIFICATE, b"public"),
-    "note": secret(SecretType.PLAIN, b"hello 'world'"),
-    "nul": secret(SecretType.PLAIN, b"a\0b"),
-    "empty": secret(SecretType.PLAIN, b""),
-    "ключ_1": secret(SecretType.SYMMETRIC_KEY, b"\xff"),
-}
-DATA = template_data(SECRETS, {"RootCA": secret(SecretType.CERT_ECDSA, b"", CERTIFICATE)})
-
-
-def render(text: str, kind: TemplateKind = TemplateKind.FILE, data: Namespace = DATA) -> bytes:
-    return parse_template(text).render(data, kind)
-
-
-def refusal(text: str, kind: TemplateKind = TemplateKind.FILE) -> TemplateError:
-    with pytest.raises(TemplateError) as caught:
-        render(text, kind)
-    return caught.value
+def render(text: str, kind: TemplateKind = TemplateKind.FILE, data: Namespace = MORE) -> bytes:
+    return render_go(text, kind, data)
 
 
 def pem(label: str, der: bytes) -> bytes:
     body = base64.encodebytes(der).replace(b"\n", b"")
     lines = b"".join(body[i : i + 64] + b"\n" for i in range(0, len(body), 64))
     return f"-----BEGIN {label}-----\n".encode() + lines + f"-----END {label}-----\n".encode()
+
+
+def js_of(text: bytes) -> bytes:
+    return text.replace(b"\n", b"\\u000A").replace(b"=", b"\\u003D")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +60,16 @@ def pem(label: str, der: bytes) -> bytes:
         ("{{ hex (.Secrets.key) }}", KEY.hex().encode()),
         ("{{ js (hex (.Secrets.key)) }}", KEY.hex().encode()),
         ("{{ js ((.Secrets.key | hex)) }}", KEY.hex().encode()),
-        ("{{ .Previous.Secrets.key | hex }}", KEY.hex().encode()),
+        ("{{ .Previous.Secrets.key | hex }}", b"old".hex().encode()),
+        ('{{ hex (index .Secrets "a-b") }}', b"ff"),
+        ("{{ $.Secrets.key | hex }}", KEY.hex().encode()),
+        ("{{ with .Secrets.key }}{{ hex . }}{{ end }}", KEY.hex().encode()),
+        ('{{ printf "%s" .Secrets.note.Private }}', b"hello 'world'"),
+        ('{{ printf "%x" .Secrets.key.Public }}', KEY.hex().encode()),
+        ("{{ js (pem .MarbleRun.RootCA.Cert) }}", js_of(pem("CERTIFICATE", CERTIFICATE))),
+        ("{{ .Secrets.nothing }}{{ .Secrets.nothing.Cert }}", b"<no value><no value>"),
+        ("{{ .Secrets.tls.Type }} {{ .Secrets.tls.Size }} {{ .Secrets.tls.ValidFor }}", b"cert-rsa 2048 14"),
+        ("{{ .Secrets.key.Shared }} {{ .Secrets.key.UserDefined }}", b"true false"),
         ("{{\n\thex\n.Secrets.key\r\n}}", KEY.hex().encode()),
         ("a{{ hex .Secrets.key }}b{{ hex .Secrets.key }}c", b"a%bb%bc" % (KEY.hex().encode(), KEY.hex().encode())),
         ('{{ "text" }}', b"text"),
@@ -139,9 +129,24 @@ def test_js_escapes_as_go_does(value, escaped):
 
 def test_string_is_for_plain_secrets_in_variables():
     assert render("{{ string .Secrets.note }}!", TemplateKind.ENV) == b"hello 'world'!"
-    assert "NUL byte" in str(refusal("{{ string .Secrets.nul }}", TemplateKind.ENV))
+    assert "null bytes" in str(refusal("{{ string .Secrets.nul }}", TemplateKind.ENV, MORE))
     assert "type plain" in str(refusal("{{ string .Secrets.key }}", TemplateKind.ENV))
     assert "type plain" in str(refusal("{{ string .Secrets.note.Private }}", TemplateKind.ENV))
+    assert "does not exist" in str(refusal("{{ string .Secrets.nothing }}", TemplateKind.ENV))
+    assert "empty value" in str(refusal("{{ string .Secrets.empty }}", TemplateKind.ENV))
+
+
+@pytest.mark.parametrize(
+    "branch", ["%s", "{{ if false }}%s{{ end }}", '{{ define "x" }}%s{{ end }}', "{{ print (%s) }}"]
+)
+def test_functions_of_the_other_kind_are_not_defined_even_where_they_are_not_reached(branch):
+    raw, string = (branch % action for action in ("{{ raw .Secrets.note }}", "{{ string .Secrets.note }}"))
+    if "print" in branch:
+        raw, string = (text.replace("({{", "(").replace("}})", ")") for text in (raw, string))
+    render(raw, TemplateKind.FILE)
+    render(string, TemplateKind.ENV)
+    assert "function 'raw' not defined" in str(refusal(raw, TemplateKind.ENV))
+    assert "function 'string' not defined" in str(refusal(string, TemplateKind.FILE))
 
 
 @pytest.mark.parametrize(
@@ -149,66 +154,105 @@ def test_string_is_for_plain_secrets_in_variables():
     [
         ("{{ hex .Secrets.key", 1, 1, "action has no end"),
         ("{{", 1, 1, "action has no end"),
-        ("ab\n\ncd {{ hex .Secrets.kez }}", 3, 11, "there is no secret 'kez'"),
-        ("{{}}", 1, 3, "value or function expected"),
-        ("{{- }}", 1, 5, "value or function expected"),
-        ("{{ hex }}", 1, 4, "hex has 0 arguments, it takes one"),
-        ("{{ hex .Secrets.key .Secrets.key }}", 1, 4, "hex has 2 arguments"),
-        ("{{ .Secrets.key | hex .Secrets.key }}", 1, 19, "hex has 2 arguments"),
-        ("{{ hex hex }}", 1, 8, "function as an argument"),
-        ("{{ hexx .Secrets.key }}", 1, 4, "function 'hexx' does not exist"),
-        ("{{ .Secrets.key hex }}", 1, 17, "argument for something that is not a function"),
-        ('{{ "a" "b" }}', 1, 8, "argument for something that is not a function"),
-        ('{{ hex"a" }}', 1, 7, "unexpected character"),
+        ("ab\n\ncd {{ hex .Secrets.kez }}", 3, 7, "hex: secret does not exist"),
+        ("{{}}", 1, 3, "missing value for command"),
+        ("{{- }}", 1, 5, "missing value for command"),
+        ("{{ hex }}", 1, 4, "wrong number of args for hex: want 1 got 0"),
+        ("{{ hex .Secrets.key .Secrets.key }}", 1, 4, "wrong number of args for hex: want 1 got 2"),
+        ("{{ .Secrets.key | hex .Secrets.key }}", 1, 19, "wrong number of args for hex: want 1 got 2"),
+        ("{{ hex hex }}", 1, 8, "wrong number of args for hex: want 1 got 0"),
+        ("{{ hexx .Secrets.key }}", 1, 4, "function 'hexx' not defined"),
+        ("{{ .Secrets.key hex }}", 1, 4, "can't give argument to non-function '.Secrets'"),
+        ('{{ "a" "b" }}', 1, 4, "can't give argument to non-function '\"a\"'"),
+        ('{{ hex"a" }}', 1, 7, "unexpected character '\"'"),
         ("{{ hex(.Secrets.key) }}", 1, 7, "white space expected before an argument"),
-        ("{{ hex.Secrets.key }}", 1, 7, "white space expected before an argument"),
-        ("{{ .Secrets.key | }}", 1, 19, "value or function expected"),
-        ("{{ | hex }}", 1, 4, "value or function expected"),
-        ("{{ .Secrets.key | .Secrets.key }}", 1, 19, "only a function can stand after a pipe"),
-        ("{{ .Secrets.key | 3 }}", 1, 19, "only a function can stand after a pipe"),
+        ("{{ | hex }}", 1, 4, "unexpected '|' in command"),
+        ("{{ .Secrets.key || hex }}", 1, 18, "unexpected '|' in command"),
+        ("{{ .Secrets.key | .Secrets.key }}", 1, 19, "can't give argument to non-function '.Secrets'"),
+        ("{{ .Secrets.key | 3 }}", 1, 19, "can't give argument to non-function '3'"),
+        ("{{ nil }}", 1, 4, "nil is not a command"),
         ("{{ hex (.Secrets.key }}", 1, 8, "parenthesis is not closed"),
-        ("{{ hex .Secrets.key) }}", 1, 20, "unexpected ')'"),
-        ("{{ () }}", 1, 5, "value or function expected"),
-        ('{{ "a".b }}', 1, 4, "a literal has no fields"),
+        ("{{ hex .Secrets.key) }}", 1, 20, "unexpected ')' in command"),
+        ("{{ () }}", 1, 5, "missing value for parenthesized pipeline"),
+        ('{{ "a".b }}', 1, 4, "unexpected '.' after term '\"a\"'"),
         ('{{ "open }}', 1, 4, "string has no end"),
         ('{{ "line\nend" }}', 1, 4, "string has no end"),
         ("{{ `open }}", 1, 4, "string has no end"),
-        (r'{{ "\q" }}', 1, 4, "string has the unknown escape"),
-        (r'{{ "\ud800" }}', 1, 4, "an escape that is not a character"),
-        (r'{{ "\U00110000" }}', 1, 4, "an escape that is not a character"),
-        (r'{{ "\400" }}', 1, 4, "unknown escape"),
-        ("{{ 1.5 }}", 1, 4, "number '1.5' is not supported yet"),
-        ("{{ 0x10 }}", 1, 4, "number '0x10' is not supported yet"),
-        ("{{ 010 }}", 1, 4, "number '010' is not supported yet"),
-        ("{{ 99999999999999999999 }}", 1, 4, "is not supported yet"),
-        ("{{ 'a' }}", 1, 4, "character constants are not supported yet"),
-        ("{{ $x := 1 }}", 1, 4, "variables are not supported yet"),
+        ("{{ 'open }}", 1, 4, "character constant has no end"),
+        ('{{ "\\q" }}', 1, 4, "string has the unknown escape '\\\\q'"),
+        ('{{ "\\ud800" }}', 1, 4, "there is an escape that is not a character"),
+        ('{{ "\\U00110000" }}', 1, 4, "there is an escape that is not a character"),
+        ('{{ "\\400" }}', 1, 4, "string has the unknown escape '\\\\4'"),
+        ("{{ 1i }}", 1, 4, "bad number syntax: '1i'"),
+        ("{{ 1x }}", 1, 4, "bad number syntax: '1x'"),
+        ("{{ 99999999999999999999 }}", 1, 4, "99999999999999999999 overflows int"),
+        ("{{ $x }}", 1, 4, "undefined variable '$x'"),
+        ("{{ $x = 1 }}", 1, 4, "undefined variable '$x'"),
+        ("{{ $x, $y := 1 }}", 1, 6, "too many declarations in command"),
         ("{{ .Secrets.my-key }}", 1, 15, "unexpected character '-'"),
-        ("{{ .Secrets. key }}", 1, 12, "argument for something"),
-        ("{{ .Secrets..key }}", 1, 12, "argument for something"),
+        ("{{ .Secrets. key }}", 1, 12, "white space expected before an argument"),
+        ("{{ .Secrets..key }}", 1, 12, "white space expected before an argument"),
         ("{{ hex .Secrets.key # }}", 1, 21, "unexpected character '#'"),
         ("{{ hex .Secrets.key -}}x{{-}}", 1, 27, "unexpected character '-'"),
         ("{{/* open }}", 1, 1, "comment has no end"),
-        ("{{/* a */ }}", 1, 8, "comment does not end right before"),
+        ("{{/* a */ }}", 1, 8, "comment does not end right before the closing braces"),
         ("{{ /* a */ }}", 1, 4, "unexpected character '/'"),
-        ("{{ . }}", 1, 4, "names a group, not a value"),
-        ("{{ .Secrets }}", 1, 4, "names a group, not a value"),
-        ("{{ js .Secrets }}", 1, 4, "js: names a group"),
-        ("{{ .Secrets.key }}", 1, 4, "a secret needs a function"),
-        ("{{ .Secrets.key.Private }}", 1, 4, "a secret needs a function"),
-        ("{{ js .Secrets.key }}", 1, 4, "js: a secret needs a function"),
-        ("{{ hex 3 }}", 1, 4, "hex: needs a secret"),
-        ('{{ pem "x" }}', 1, 4, "pem: needs Cert"),
-        ("{{ pem (hex .Secrets.key) }}", 1, 4, "pem: needs Cert"),
-        ("{{ pem .Secrets.key }}", 1, 4, "pem: needs Cert"),
-        ("{{ pem .Secrets.key.Cert }}", 1, 4, "pem: the secret has nothing here"),
-        ("{{ hex .Secrets.empty }}", 1, 4, "hex: the secret has nothing here"),
+        ("{{ . }}", 1, 4, "a secret is not printed as it is: it needs a function"),
+        ("{{ .Secrets }}", 1, 4, "a secret is not printed as it is: it needs a function"),
+        ("{{ .Secrets.key }}", 1, 4, "a secret is not printed as it is: it needs a function"),
+        ("{{ .Secrets.key.Private }}", 1, 4, "a secret is not printed as it is: it needs a function"),
+        ("{{ .Secrets.tls.Cert }}", 1, 4, "a secret is not printed as it is: it needs a function"),
+        ("{{ js .Secrets }}", 1, 4, "js: a secret is not printed as it is: it needs a function"),
+        ("{{ js .Secrets.key }}", 1, 4, "js: a secret is not printed as it is: it needs a function"),
+        ("{{ print .Secrets.key.Private }}", 1, 4, "print: a secret is not printed as it is: it needs a function"),
+        (
+            '{{ printf "%v" .Secrets.key.Private }}',
+            1,
+            4,
+            "printf: a secret is not printed as it is: it needs a function",
+        ),
+        (
+            '{{ printf "%d" .Secrets.key.Private }}',
+            1,
+            4,
+            "printf: a secret is not printed as it is: it needs a function",
+        ),
+        ('{{ printf "%s" .Secrets.key }}', 1, 4, "printf: a secret is not printed as it is: it needs a function"),
+        ('{{ printf "%x" .Secrets.tls.Cert }}', 1, 4, "printf: a secret is not printed as it is: it needs a function"),
+        ('{{ printf "" .Secrets }}', 1, 4, "printf: a secret is not printed as it is: it needs a function"),
+        ('{{ printf "%p" 1 }}', 1, 4, "printf: verb %p is not supported"),
+        ("{{ hex 3 }}", 1, 4, "hex: invalid secret type"),
+        ("{{ hex .Secrets }}", 1, 4, "hex: invalid secret type"),
+        ('{{ pem "x" }}', 1, 4, "pem: invalid secret type for pem encoding"),
+        ("{{ pem (hex .Secrets.key) }}", 1, 4, "pem: invalid secret type for pem encoding"),
+        ("{{ pem .Secrets.key }}", 1, 4, "pem: invalid secret type for pem encoding"),
+        ("{{ pem .Secrets.nothing }}", 1, 4, "pem: secret does not exist"),
+        ("{{ pem .Secrets.key.Cert }}", 1, 4, "pem: tried to parse secret with empty value"),
+        ("{{ hex .Secrets.empty }}", 1, 4, "hex: tried to parse secret with empty value"),
+        ("{{ base64 .Secrets.nothing.Private }}", 1, 4, "base64: secret does not exist"),
+        ("{{ raw nil }}", 1, 4, "raw: secret does not exist"),
         ("{{ hex .Secrets.key.Foo }}", 1, 8, "a secret has no field 'Foo'"),
-        ("{{ hex .Secrets.key.Cert.Raw }}", 1, 8, "there is no field 'Raw' here"),
-        ("{{ (hex .Secrets.key).x }}", 1, 4, "there is no field 'x' here"),
+        ("{{ hex .Secrets.key.Cert.Raw }}", 1, 8, "can't evaluate field 'Raw' in type manifest.Certificate"),
+        ("{{ (hex .Secrets.key).x }}", 1, 4, "can't evaluate field 'x' in type string"),
         ("{{ hex .secrets.key }}", 1, 8, "there is no field 'secrets'"),
-        ("{{ hex .Secrets.key.Type }}", 1, 8, 'field "Type" of a secret is not supported yet'),
-        ("{{ string .Secrets.note }}", 1, 4, "string exists in Env only, not in Files"),
+        ("{{ .MarbleRun.Unknown.Cert }}", 1, 4, "there is no field 'Unknown'"),
+        ("{{ .Previous.MarbleRun }}", 1, 4, "there is no field 'MarbleRun'"),
+        ("{{ if 1 }}", 1, 4, '"if" has no end'),
+        ("{{ if 1 }}\n{{ range 2 }}{{ end }}", 1, 4, '"if" has no end'),
+        ("{{ end }}", 1, 4, "unexpected {{end}}"),
+        ("{{ else }}", 1, 4, "unexpected {{else}}"),
+        ("{{ if 1 }}{{ else }}{{ else }}{{ end }}", 1, 24, "unexpected {{else}}"),
+        ("{{ break }}", 1, 4, "{{break}} outside {{range}}"),
+        (
+            '{{ if 1 }}{{ define "x" }}{{ end }}{{ end }}',
+            1,
+            14,
+            'unexpected "define": it does not stand inside of anything else',
+        ),
+        ('{{ define "x" }}1{{ end }}{{ define "x" }}2{{ end }}', 1, 30, "multiple definition of template 'x'"),
+        ('{{ template "x" }}', 1, 4, "template 'x' not defined"),
+        ("{{ template x }}", 1, 13, "name of a template expected in template"),
+        ('{{ range "abc" }}{{ end }}', 1, 10, "range can't iterate over a value of type string"),
         ("half \ud800", 1, 6, "half of a surrogate pair"),
         ("\n\ud800", 2, 1, "half of a surrogate pair"),
     ],
@@ -219,31 +263,21 @@ def test_errors_name_line_and_column(text, line, column, message):
     assert (error.line, error.column) == (line, column)
 
 
-_GO = """
-    if else end range define template block break continue nil true false
-    and call html index slice not len or print printf println urlquery eq ge gt le lt ne
-"""
-
-
-@pytest.mark.parametrize("word", _GO.split())
-def test_the_rest_of_go_is_refused_by_name(word):
-    for text in ("{{ %s .Secrets.key }}", "{{ 1 | %s }}"):
-        assert f'"{word}" is not supported yet' in str(refusal(text % word))
-
-
 def test_an_error_can_be_given_its_path():
     error = refusal("{{ hex .Secrets.kez }}").at("Marbles.a.Parameters.Env.X")
-    assert str(error) == "Marbles.a.Parameters.Env.X: line 1, column 8: there is no secret 'kez'"
-    assert error.hint == 'did you mean "key"?'
+    assert str(error) == "Marbles.a.Parameters.Env.X: line 1, column 4: hex: secret does not exist"
+    assert error.hint == 'there is no secret "kez"'
 
 
 def test_references():
     template = parse_template(
         "{{ hex .Secrets.a }}{{ js (pem .Secrets.b.Cert) }}{{ .Previous.Secrets.c | hex }}{{ (.Secrets).d | hex }}"
         '{{ pem .MarbleRun.RootCA.Cert }}{{ "Secrets" }}{{ hex (.Secrets.e).Cert }}{{/* .Secrets.f */}}'
-        "{{ (hex .Secrets.g).Secrets.h }}"
+        '{{ (hex .Secrets.g).Secrets.h }}{{ index .Secrets "i" }}{{ if .Secrets.j }}{{ $.Secrets.k }}{{ else }}'
+        "{{ with $x := .Secrets.l }}{{ end }}{{ end }}{{ range .Secrets.m.Private }}{{ $.Secrets.n }}{{ end }}"
+        '{{ define "x" }}{{ .Secrets.o }}{{ end }}{{ template "x" .Secrets.p }}{{ index $ "q" }}'
     )
-    assert template.references() == {"a", "b", "c", "d", "e", "g"}
+    assert template.references() == {*"abcdegijklmnop"}
 
 
 def test_no_secret_is_in_a_repr():
@@ -251,28 +285,6 @@ def test_no_secret_is_in_a_repr():
     assert KEY.hex() not in repr(template)
     assert repr(SECRETS["note"]).count("Secret(***)") == 2
     assert "hello" not in repr(DATA)
-
-
-def test_an_action_has_a_bounded_number_of_parts():
-    assert render("{{ 1" + " | js" * 49 + " }}") == b"1"
-    assert "more than 50 parts" in str(refusal("{{ 1" + " | js" * 50 + " }}"))
-    assert "more than 50 parts" in str(refusal("{{ " + "(" * 100_000))
-
-
-def test_output_is_bounded():
-    doubling = "{{ `" + "\\" * 64 + "`" + " | js" * 30 + " }}"
-    assert "more than 4194304 bytes" in str(refusal(doubling))
-    large = template_data({"key": secret(SecretType.SYMMETRIC_KEY, b"k" * 1_500_000)}, {})
-    assert len(render("{{ hex .Secrets.key }}", data=large)) == 3_000_000
-    with pytest.raises(TemplateError, match="more than 4194304 bytes"):
-        render("{{ hex .Secrets.key }}" * 2, data=large)
-
-
-def test_long_templates_take_linear_time():
-    began = time.process_time()
-    assert len(render("x\n{{ 1 -}}\n" * 50_000)) == 50_000 * 3
-    refusal("{{ 1 }}" + '"' * 500_000 + "{{ " + '"\\"' * 100_000)
-    assert time.process_time() - began < 10
 
 
 literal_text = st.text(alphabet=st.characters(exclude_categories=["Cs"])).filter(lambda text: "{{" not in text)
@@ -299,35 +311,3 @@ def test_text_around_an_action_passes_through(before, after):
 def test_go_strings_pass_through_in_backquotes(text):
     inside = text.replace("`", "").replace("\r", "")
     assert render(f"{{{{ `{inside}` }}}}") == inside.encode()
-
-
-fragments = st.sampled_from(
-    [
-        *"{}().|-+\"`'$:=/*\\ \n\t",
-        *("{{", "}}", "{{- ", " -}}", "/*", "*/", "{{/*", "*/}}", '"x"', "`y`", "\\x41", "7", "0x1", "é", "\udcff"),
-        *(".Secrets", ".key", ".tls", ".Cert", ".Private", ".MarbleRun", ".RootCA", ".Previous"),
-        *(" hex", " pem", " js", " raw", " string", " base64", " if", " printf", " nothing"),
-    ]
-)
-
-
-@given(st.lists(fragments, max_size=40).map("".join) | st.text(), st.sampled_from(TemplateKind))
-@example("{{ js }}", TemplateKind.FILE)
-def test_nothing_but_bytes_or_a_template_error(text, kind):
-    outcome = render_or_error(text, kind)
-    if isinstance(outcome, TemplateError):
-        lines = text.split("\n")
-        assert 1 <= outcome.line <= len(lines)
-        assert 1 <= outcome.column <= len(lines[outcome.line - 1]) + 1
-
-
-@given(st.lists(fragments, max_size=25).map("".join), st.sampled_from(TemplateKind))
-def test_actions_give_nothing_but_bytes_or_a_template_error(inside, kind):
-    assert isinstance(render_or_error(f"{{{{ {inside} }}}}", kind), bytes | TemplateError)
-
-
-def render_or_error(text: str, kind: TemplateKind) -> bytes | TemplateError:
-    try:
-        return render(text, kind)
-    except TemplateError as error:
-        return error

@@ -4,35 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from confidential_bookstore.errors import TemplateError
-from coordinator.manifest.template.evaluator import accesses, render_nodes
-from coordinator.manifest.template.nodes import Node
-from coordinator.manifest.template.parser import parse_nodes
+from coordinator.manifest.template.functions import FUNCTIONS
+from coordinator.manifest.template.nodes import Definitions, Position
+from coordinator.manifest.template.parser import parse
+from coordinator.manifest.template.references import referenced_secrets
+from coordinator.manifest.template.runner import render_definitions
 from coordinator.manifest.template.values import Namespace, TemplateKind
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Text and actions in their order."""
+    """A tree and the templates that it defines."""
 
-    nodes: tuple[Node, ...] = field(repr=False)
+    definitions: Definitions = field(repr=False)
 
     def references(self) -> frozenset[str]:
-        """Names of the secrets that it uses, of the current and the previous generation."""
-        names = set()
-        for access in accesses(self.nodes):
-            match access.names:
-                case ("Secrets", name, *_) | ("Previous", "Secrets", name, *_) if access.base is None:
-                    names.add(name)
-        return frozenset(names)
+        """Names of the secrets that its text shows, of the current and the previous generation; best effort."""
+        return referenced_secrets(self.definitions)
 
     def render(self, data: Namespace, kind: TemplateKind) -> bytes:
         """The bytes of a file, or of an environment variable.
 
         Raises:
-            TemplateError: something it names does not exist, or cannot be used as it is.
+            TemplateError: it calls a function that this kind does not have, something it names does not exist or
+                cannot be used as it is, or it does more than one rendering may. What the mappings of the data raise
+                passes through.
         """
-        return render_nodes(self.nodes, data, kind)
+        for call in self.definitions.calls:
+            kinds = FUNCTIONS[call.function].kinds
+            if kind not in kinds:
+                (only,) = kinds
+                raise call.position.error(
+                    f"function {call.function!a} not defined",
+                    hint=f"it exists in {only.value} only, not in {kind.value}",
+                )
+        return render_definitions(self.definitions, data)
 
 
 def parse_template(text: str) -> Template:
@@ -48,9 +54,7 @@ def parse_template(text: str) -> Template:
         text.encode(errors="surrogateescape")
     except UnicodeEncodeError as error:
         before = text[: error.start]
-        raise TemplateError(
-            "text has half of a surrogate pair",
-            line=before.count("\n") + 1,
-            column=error.start - before.rfind("\n"),
+        raise Position(before.count("\n") + 1, error.start - before.rfind("\n")).error(
+            "text has half of a surrogate pair"
         ) from None
-    return Template(parse_nodes(text))
+    return Template(parse(text))

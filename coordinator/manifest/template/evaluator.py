@@ -1,106 +1,99 @@
-"""The tree of a template and its data to bytes."""
+"""Expressions to values. Recursive in parentheses only, whose depth the parser bounds."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from coordinator.manifest.template.functions import FUNCTIONS, Unsuitable, printed
-from coordinator.manifest.template.nodes import Access, Call, Expression, Literal, Node, Position, Text
-from coordinator.manifest.template.values import Namespace, TemplateKind, Value, part_of
-from coordinator.secrets.value import SecretValue
+from coordinator.manifest.template.bounds import Bounds
+from coordinator.manifest.template.functions import FUNCTIONS
+from coordinator.manifest.template.nodes import (
+    Access,
+    Call,
+    Dot,
+    Expression,
+    Literal,
+    Pipeline,
+    Variable,
+)
+from coordinator.manifest.template.scope import Scope
+from coordinator.manifest.template.values import Nil, Unsuitable, Value, field_of, truth
 
-MAX_RENDERED_SIZE = 4 * 1024 * 1024  # the most a gRPC client receives unless told otherwise
-
-_SECRET_FIELDS_NOT_YET = frozenset({"Type", "Size", "Shared", "UserDefined", "ValidFor"})
+_DECIDES = {"and": False, "or": True}  # the truth of an argument after which the others are not looked at
 
 
-def render_nodes(nodes: Iterable[Node], data: Namespace, kind: TemplateKind) -> bytes:
-    """Render a template.
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where an expression is evaluated."""
+
+    dot: Value
+    scope: Scope
+
+
+def evaluate_pipeline(pipeline: Pipeline, context: Context, bounds: Bounds) -> Value:
+    """The value of the last command, which the pipeline's variables get as well.
 
     Raises:
         TemplateError: something it names does not exist, or cannot be used as it is.
     """
-    rendered = bytearray()
-    for node in nodes:
-        if isinstance(node, Text):
-            rendered += node.text.encode(errors="surrogateescape")
-            continue
-        expression = node.expression
-        try:
-            rendered += printed(_evaluate(expression, data, kind))
-        except Unsuitable as reason:
-            raise expression.position.error(reason.reason, hint=reason.hint) from None
-        _check_size(rendered, expression.position)
-    return bytes(rendered)
+    first, *calls = pipeline.commands
+    value = _evaluate(first, context, bounds)
+    for call in calls:
+        if isinstance(call, Call):  # the parser lets nothing else stand after a "|"
+            value = _call(call, context, bounds, piped=[value])
+    for name in pipeline.names:
+        if not pipeline.assigns:
+            context.scope.declare(name, value)
+        elif not context.scope.assign(name, value):
+            raise pipeline.position.error(f"undefined variable {name[:80]!a}")
+    return value
 
 
-def _evaluate(expression: Expression, data: Namespace, kind: TemplateKind) -> Value:
+def _evaluate(expression: Expression, context: Context, bounds: Bounds) -> Value:
     match expression:
         case Literal():
-            return expression.value
-        case Access():
-            value: Value = data if expression.base is None else _evaluate(expression.base, data, kind)
-            for name in expression.names:
-                value = _field(value, name, expression.position)
+            return Nil() if expression.value is None else expression.value
+        case Dot():
+            return context.dot
+        case Variable():
+            value = context.scope.value(expression.name)
+            if value is None:
+                raise expression.position.error(f"undefined variable {expression.name[:80]!a}")
             return value
+        case Access():
+            return _access(expression, context, bounds)
         case Call():
-            return _call(expression, data, kind)
+            return _call(expression, context, bounds, piped=[])
+        case Pipeline():
+            return evaluate_pipeline(expression, context, bounds)
 
 
-def _call(call: Call, data: Namespace, kind: TemplateKind) -> bytes:
-    function = FUNCTIONS[call.function]
-    if kind not in function.kinds:
-        (only,) = function.kinds
-        raise call.position.error(f"{call.function} exists in {only.value} only, not in {kind.value}")
-    (argument,) = call.arguments
-    value = _evaluate(argument, data, kind)
+def _access(access: Access, context: Context, bounds: Bounds) -> Value:
+    value = _evaluate(access.base, context, bounds)
+    for name in access.names:
+        try:
+            value = field_of(value, name)
+        except Unsuitable as reason:
+            raise access.position.error(reason.reason, hint=reason.hint) from None
+    return value
+
+
+def _call(call: Call, context: Context, bounds: Bounds, *, piped: list[Value]) -> Value:
+    """The function's result, with the piped value (if there is one) as its last argument."""
+    bounds.step(call.position)
+    decides = _DECIDES.get(call.function)
+    arguments: list[Value] = []
+    for expression in call.arguments:
+        value = _evaluate(expression, context, bounds)
+        if decides is not None and truth(value) is decides:
+            return value
+        arguments.append(value)
+    arguments += piped
+    bounds.work(arguments, call.position)
+    if call.function == "printf" and isinstance(arguments[0], bytes):
+        bounds.step(call.position, arguments[0].count(b"%"))
     try:
-        result = function.apply(value)
+        result = FUNCTIONS[call.function].apply(arguments)
     except Unsuitable as reason:
         raise call.position.error(f"{call.function}: {reason.reason}", hint=reason.hint) from None
-    _check_size(result, call.position)
+    bounds.work([result], call.position)
     return result
-
-
-def _field(value: Value, name: str, position: Position) -> Value:
-    match value:
-        case Namespace():
-            member = value.members.get(name)
-            if member is None:
-                raise position.error(f"there is no {value.singular} {name[:80]!a}", hint=_nearest(name, value))
-            return member
-        case SecretValue():
-            if name in _SECRET_FIELDS_NOT_YET:
-                raise position.error(f'field "{name}" of a secret is not supported yet')
-            part = part_of(value, name)
-            if part is None:
-                raise position.error(f"a secret has no field {name[:80]!a}", hint="it has Cert, Private and Public")
-            return part
-        case _:
-            raise position.error(f"there is no field {name[:80]!a} here")
-
-
-def _nearest(name: str, namespace: Namespace) -> str:
-    near = difflib.get_close_matches(name[:80], namespace.members, n=1)
-    return f'did you mean "{near[0]}"?' if near else ""
-
-
-def _check_size(data: bytes | bytearray, position: Position) -> None:
-    if len(data) > MAX_RENDERED_SIZE:
-        raise position.error(f"template gives more than {MAX_RENDERED_SIZE} bytes")
-
-
-def accesses(nodes: Iterable[Node]) -> Iterator[Access]:
-    """Every field access in a template."""
-    pending: list[Expression] = [node.expression for node in nodes if not isinstance(node, Text)]
-    while pending:
-        match pending.pop():
-            case Access() as access:
-                yield access
-                if access.base is not None:
-                    pending.append(access.base)
-            case Call() as call:
-                pending += call.arguments
-            case Literal():
-                pass

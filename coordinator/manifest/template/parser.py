@@ -1,151 +1,181 @@
-"""Tokens of a template to its tree.
-
-    pipeline = command { "|" command }      the value goes to the next command as its last argument
-    command  = function { operand } | operand
-    operand  = ( "." | field | string | number | "(" pipeline ")" ) { field }
-
-Arguments are separated by white space. Go's control words and further builtins are refused by name.
-"""
+"""The text of a template to its tree: control structures, whose nesting is kept in a list instead of by recursion."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from coordinator.manifest.template.functions import FUNCTIONS
-from coordinator.manifest.template.lexer import Lexer, Token, TokenKind
+from coordinator.manifest.template.actions import KEYWORDS, ActionParser, Variables
+from coordinator.manifest.template.lexer import Action, Lexer, TokenKind
 from coordinator.manifest.template.literals import unquote
-from coordinator.manifest.template.nodes import Access, Call, Expression, Literal, Node, Output, Position, Text
-
-MAX_PARTS = 50  # operands and functions of one action; bounds recursion and what a chain of functions can cost
-
-_WHOLE_NUMBER = re.compile(r"[+-]?(0|[1-9]\d{0,18})", re.ASCII)
-_GO_WORDS_NOT_YET = re.compile(
-    "if|else|end|range|with|define|template|block|break|continue|nil|true|false"
-    "|and|call|html|index|slice|not|len|or|print|printf|println|urlquery|eq|ge|gt|le|lt|ne"
+from coordinator.manifest.template.nodes import (
+    Branch,
+    Break,
+    Call,
+    Choice,
+    Continue,
+    Definitions,
+    Invocation,
+    Node,
+    Output,
+    Pipeline,
+    Position,
+    Range,
+    Text,
 )
-_BEGINS_OPERAND = frozenset({TokenKind.DOT, TokenKind.FIELD, TokenKind.STRING, TokenKind.NUMBER, TokenKind.OPEN})
+
+MAX_LENGTH = 4 * 1024 * 1024  # characters of a template
+MAX_NESTING = 100  # control structures inside of each other
+
+_SPACES = b" \t\r\n\v\f"  # a definition of nothing else may be given again
 
 
-def parse_nodes(text: str) -> tuple[Node, ...]:
-    """Parse a whole template.
+def parse(text: str) -> Definitions:
+    """Parse a whole template, in time that is linear in its length.
 
     Raises:
         TemplateError: with line and column.
     """
-    tokens = iter(Lexer(text))
-    return tuple(
-        Text(token.text) if token.kind is TokenKind.TEXT else Output(_Action(tokens).expression()) for token in tokens
-    )
+    if len(text) > MAX_LENGTH:
+        raise Position(1, 1).error(f"template is longer than {MAX_LENGTH} characters")
+    parser = _Parser()
+    for part in Lexer(text):
+        if isinstance(part, Text):
+            parser.open[-1].body.append(part)
+        else:
+            parser.action(part)
+    return parser.finish()
 
 
-class _Action:
-    """Recursive descent over the tokens between one `{{` and its `}}`."""
+@dataclass(slots=True)
+class _Open:
+    """A control structure whose `end` has not come yet; the first one is the template itself."""
 
-    def __init__(self, tokens: Iterator[Token]) -> None:
-        self._tokens = tokens
-        self._next = next(tokens)
-        self._parts = 0
+    keyword: str
+    position: Position
+    variables: Variables
+    mark: int = 0
+    name: bytes = b""
+    pipeline: Pipeline | None = None
+    branches: list[Branch] = field(default_factory=list)
+    main: list[Node] = field(default_factory=list)  # the body of a range whose else has come
+    body: list[Node] = field(default_factory=list)
+    has_else: bool = False
 
-    def expression(self) -> Expression:
-        expression = self._pipeline()
-        if self._next.kind is not TokenKind.END:
-            raise self._next.position.error(f"unexpected {self._next.text!a}")
-        return expression
 
-    def _take(self) -> Token:
-        token = self._next
-        if token.kind is not TokenKind.END:
-            self._next = next(self._tokens)
-        return token
+class _Parser:
+    def __init__(self) -> None:
+        self.open = [_Open("template", Position(1, 1), Variables())]
+        self._templates: dict[bytes, tuple[Node, ...]] = {}
+        self._calls: list[Call] = []
 
-    def _pipeline(self) -> Expression:
-        value = self._command(piped=None)
-        while self._next.kind is TokenKind.PIPE:
-            self._take()
-            value = self._command(piped=value)
-        return value
+    def finish(self) -> Definitions:
+        if len(self.open) > 1:
+            raise self.open[-1].position.error(f'"{self.open[-1].keyword}" has no end', hint="close it with {{end}}")
+        return Definitions(tuple(self.open[0].body), self._templates, tuple(self._calls))
 
-    def _command(self, *, piped: Expression | None) -> Expression:
-        token = self._next
-        if token.kind is TokenKind.WORD:
-            return self._call(piped)
-        if token.kind not in _BEGINS_OPERAND:
-            raise token.position.error(f"value or function expected before {token.text!a}")
-        operand = self._operand()
-        if piped is not None:
-            raise token.position.error("only a function can stand after a pipe")
-        if self._next.kind in _BEGINS_OPERAND or self._next.kind is TokenKind.WORD:
-            raise self._next.position.error("argument for something that is not a function")
-        return operand
-
-    def _call(self, piped: Expression | None) -> Expression:
-        token = self._take()
-        self._count(token.position)
-        _check_function(token)
-        arguments: list[Expression] = []
-        while self._next.kind in _BEGINS_OPERAND:
-            if not self._next.spaced:
-                raise self._next.position.error("white space expected before an argument")
-            arguments.append(self._operand())
-        if self._next.kind is TokenKind.WORD:
-            raise self._next.position.error("function as an argument", hint="put it in parentheses")
-        if piped is not None:
-            arguments.append(piped)
-        if len(arguments) != 1:
-            raise token.position.error(f"{token.text} has {len(arguments)} arguments, it takes one")
-        return Call(token.text, tuple(arguments), token.position)
-
-    def _operand(self) -> Expression:
-        token = self._take()
-        self._count(token.position)
-        term = self._term(token)
-        names: list[str] = []
-        while self._next.kind is TokenKind.FIELD and not self._next.spaced:
-            names.append(self._take().text[1:])
-        if not names:
-            return term
-        match term:
-            case Access():
-                return Access(term.base, (*term.names, *names), term.position)
-            case Call():
-                return Access(term, tuple(names), token.position)
-            case Literal():
-                raise token.position.error("a literal has no fields")
-
-    def _term(self, token: Token) -> Expression:
-        match token.kind:
-            case TokenKind.DOT:
-                return Access(None, (), token.position)
-            case TokenKind.FIELD:
-                return Access(None, (token.text[1:],), token.position)
-            case TokenKind.STRING:
-                return Literal(unquote(token.text, token.position), token.position)
-            case TokenKind.NUMBER:
-                return Literal(_whole_number(token), token.position)
+    def action(self, action: Action) -> None:
+        block = self.open[-1]
+        parser = ActionParser(action, block.variables, self._calls)
+        first = parser.next
+        if first.kind is not TokenKind.WORD or first.text not in KEYWORDS:
+            block.body.append(Output(parser.pipeline("command")))
+            return
+        parser.take()
+        match first.text:
+            case "if" | "with" | "range":
+                mark = block.variables.mark()
+                pipeline = parser.pipeline(first.text)
+                self._enter(_Open(first.text, first.position, block.variables, mark, pipeline=pipeline))
+            case "else":
+                self._else(parser, first.position)
+            case "end":
+                parser.end("end")
+                self._end(first.position)
+            case "break" | "continue":
+                parser.end(first.text)
+                self._check_in_range(first.text, first.position)
+                block.body.append((Break if first.text == "break" else Continue)(first.position))
+            case "template":
+                name = _name(parser, "template")
+                pipeline_or_none = None if parser.next.kind is TokenKind.END else parser.pipeline("template")
+                block.body.append(Invocation(name, pipeline_or_none, first.position))
+            case "block":
+                name = _name(parser, "block")
+                pipeline = parser.pipeline("block")
+                block.body.append(Invocation(name, pipeline, first.position))
+                self._enter(_Open("block", first.position, Variables(), name=name))
             case _:
-                value = self._pipeline()
-                if self._take().kind is not TokenKind.CLOSE:
-                    raise token.position.error("parenthesis is not closed")
-                return value
+                if len(self.open) > 1:
+                    raise first.position.error('unexpected "define": it does not stand inside of anything else')
+                name = _name(parser, "define")
+                parser.end("define")
+                self._enter(_Open("define", first.position, Variables(), name=name))
 
-    def _count(self, position: Position) -> None:
-        self._parts += 1
-        if self._parts > MAX_PARTS:
-            raise position.error(f"action has more than {MAX_PARTS} parts")
+    def _enter(self, block: _Open) -> None:
+        if len(self.open) > MAX_NESTING:
+            raise block.position.error(f"control structures nest deeper than {MAX_NESTING}")
+        self.open.append(block)
+
+    def _else(self, parser: ActionParser, position: Position) -> None:
+        block = self.open[-1]
+        if block.pipeline is None or block.has_else:
+            raise position.error("unexpected {{else}}")
+        if block.keyword == "range":
+            block.main, block.body, block.has_else = block.body, [], True
+            parser.end("else")
+            return
+        block.branches.append(Branch(block.pipeline, tuple(block.body)))
+        block.body = []
+        if parser.next.kind is TokenKind.WORD and parser.next.text == block.keyword:
+            parser.take()
+            block.pipeline = parser.pipeline(block.keyword)
+        else:
+            parser.end("else")
+            block.has_else = True
+
+    def _end(self, position: Position) -> None:
+        if len(self.open) == 1:
+            raise position.error("unexpected {{end}}")
+        block = self.open.pop()
+        body = tuple(block.body)
+        if block.pipeline is None:
+            self._define(block, body)
+            return
+        block.variables.forget(block.mark)
+        if block.keyword == "range":
+            main, otherwise = (tuple(block.main), body) if block.has_else else (body, ())
+            self.open[-1].body.append(Range(block.pipeline, main, otherwise))
+            return
+        if not block.has_else:
+            block.branches.append(Branch(block.pipeline, body))
+        otherwise = body if block.has_else else ()
+        self.open[-1].body.append(Choice(tuple(block.branches), otherwise, moves_dot=block.keyword == "with"))
+
+    def _define(self, block: _Open, body: tuple[Node, ...]) -> None:
+        if _is_empty(self._templates.get(block.name, ())):
+            self._templates[block.name] = body
+        elif not _is_empty(body):
+            raise block.position.error(f"multiple definition of template {_shown(block.name)}")
+
+    def _check_in_range(self, keyword: str, position: Position) -> None:
+        for block in reversed(self.open):
+            if block.keyword == "range" and not block.has_else:
+                return
+            if block.pipeline is None:
+                break
+        raise position.error(f"{{{{{keyword}}}}} outside {{{{range}}}}")
 
 
-def _check_function(token: Token) -> None:
-    name = token.text
-    if _GO_WORDS_NOT_YET.fullmatch(name):
-        raise token.position.error(f'"{name}" is not supported yet')
-    if name not in FUNCTIONS:
-        raise token.position.error(
-            f"function {name[:80]!a} does not exist", hint=f"there are {', '.join(sorted(FUNCTIONS))}"
-        )
+def _name(parser: ActionParser, context: str) -> bytes:
+    token = parser.take()
+    if token.kind is not TokenKind.STRING:
+        raise token.position.error(f"name of a template expected in {context}", hint='for example: template "name" .')
+    return unquote(token.text, token.position)
 
 
-def _whole_number(token: Token) -> int:
-    if not _WHOLE_NUMBER.fullmatch(token.text):
-        raise token.position.error(f"number {token.text[:80]!a} is not supported yet, only whole decimal numbers")
-    return int(token.text)
+def _is_empty(body: tuple[Node, ...]) -> bool:
+    return all(isinstance(node, Text) and not node.content.strip(_SPACES) for node in body)
+
+
+def _shown(name: bytes) -> str:
+    return ascii(name[:80].decode(errors="replace"))
