@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import getpass
+import ipaddress
 import itertools
 import os
 import shutil
@@ -15,6 +17,11 @@ from pathlib import Path
 
 import pymysql
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 USER, PASSWORD = "coordinator", "a pass/word@of:tests"
 _START_SECONDS = 60
@@ -28,6 +35,8 @@ class MariaDbServer:
         self._socket = _short_socket_path(folder)
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
+        self.ca = folder / "ca.pem"
+        _make_certificates(folder)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         subprocess.run(
@@ -64,6 +73,8 @@ class MariaDbServer:
                     f"--pid-file={self._folder / 'pid'}",
                     "--bind-address=127.0.0.1",
                     f"--port={self.port}",
+                    f"--ssl-cert={self._folder / 'server.pem'}",
+                    f"--ssl-key={self._folder / 'server.key'}",
                     "--skip-name-resolve",
                     "--innodb-buffer-pool-size=16M",
                 ],
@@ -113,9 +124,35 @@ class MariaDbServer:
         return self.url_of(name)
 
     def url_of(self, database: str, *, password: str = PASSWORD) -> str:
-        """The URL of a database; it need not exist."""
+        """The URL of a database; it need not exist. With `?ssl_ca={ca}` after it, over TLS."""
         quoted = "".join(f"%{byte:02X}" for byte in password.encode())
         return f"mariadb://{USER}:{quoted}@127.0.0.1:{self.port}/{database}"
+
+
+def _make_certificates(folder: Path) -> None:
+    """`ca.pem`, and `server.pem` with `server.key` for 127.0.0.1."""
+    now = dt.datetime.now(dt.UTC)
+    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca_name, name = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in ("tests' CA", "database"))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    for file, subject, public_key, extension in (
+        ("ca.pem", ca_name, ca_key.public_key(), x509.BasicConstraints(ca=True, path_length=None)),
+        ("server.pem", name, key.public_key(), address),
+    ):
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(ca_name)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+            .sign(ca_key, hashes.SHA256())
+        )
+        (folder / file).write_bytes(certificate.public_bytes(Encoding.PEM))
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    (folder / "server.key").write_bytes(pem)
 
 
 def _short_socket_path(folder: Path) -> str:
