@@ -32,10 +32,11 @@ class GenerationEndpoint:
         self._live = live
         self._clock = clock
         self._waiting: set[asyncio.Task[None]] = set()
+        self._released = False
 
     async def get(self, _who: Identify[None], known: int | None) -> web.Response:
         """At once without `known`; with it, when there is another generation or `LONGEST_WAIT` is over."""
-        if known is not None and len(self._waiting) < MOST_WAITING:
+        if known is not None and len(self._waiting) < MOST_WAITING and not self._released:
             waiting = asyncio.ensure_future(self._live.wait_for_change(known, LONGEST_WAIT))
             self._waiting.add(waiting)
             try:
@@ -46,7 +47,8 @@ class GenerationEndpoint:
         return success(self._live.current.generation_report(self._clock()))
 
     def release(self) -> None:
-        """Whoever waits is answered now."""
+        """Whoever waits is answered now, and nobody waits any more."""
+        self._released = True
         for waiting in list(self._waiting):
             waiting.cancel()
 

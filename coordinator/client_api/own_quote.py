@@ -13,22 +13,21 @@ from confidential_bookstore.attestation.platforms import Platform
 
 
 class OwnQuote:
-    """Quotes over the root certificate. Make one with `obtain`."""
+    """Quotes over the root certificate. Make one with `obtain`. Without a platform all quotes are empty."""
 
-    def __init__(self, platform: Platform, root_der: bytes, quote: bytes) -> None:
+    def __init__(self, platform: Platform | None, root_der: bytes, quote: bytes) -> None:
         self._platform = platform
         self._asking = asyncio.Lock()
         self._kept = (root_der, quote)
 
     @classmethod
-    async def obtain(cls, platform: Platform, root_der: bytes) -> OwnQuote:
+    async def obtain(cls, platform: Platform | None, root_der: bytes) -> OwnQuote:
         """Asks for the quote that is given to everybody who has no nonce.
 
         Raises:
-            PlatformError: there is none to be had. A coordinator without one does not start.
+            PlatformError: the platform has none. A coordinator on it does not start.
         """
-        quote = await asyncio.to_thread(platform.quote, coordinator_report_data(root_der))
-        return cls(platform, root_der, quote)
+        return cls(platform, root_der, await _quote(platform, root_der, b""))
 
     async def of(self, root_der: bytes) -> bytes:
         """The quote for everybody. It is kept until the root is another one, as after a recovery.
@@ -49,4 +48,10 @@ class OwnQuote:
             PlatformError: the platform does not answer.
         """
         async with self._asking:
-            return await asyncio.to_thread(self._platform.quote, coordinator_report_data(root_der, nonce))
+            return await _quote(self._platform, root_der, nonce)
+
+
+async def _quote(platform: Platform | None, root_der: bytes, nonce: bytes) -> bytes:
+    if platform is None:
+        return b""
+    return await asyncio.to_thread(platform.quote, coordinator_report_data(root_der, nonce))

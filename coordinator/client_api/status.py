@@ -90,12 +90,12 @@ class StatusEndpoints:
             raise StateError("cannot determine coordinator status")
         return int(phase), STATUS_MESSAGES[phase]
 
-    async def _evidence(self, nonce: bytes) -> tuple[str, bytes]:
-        """The chain to the root in PEM, and a quote over that very root."""
+    async def _evidence(self, nonce: bytes) -> tuple[str, bytes | None]:
+        """The chain to the root in PEM, and a quote over that very root; null, as in MarbleRun, if there is none."""
         authority = self.live.current.authority
         root_der = authority.root.public_bytes(Encoding.DER)
         quote = await self.quotes.fresh(root_der, nonce) if nonce else await self.quotes.of(root_der)
-        return _chain(authority), quote
+        return _chain(authority), quote or None
 
 
 def read_nonce(incoming: Incoming) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import yarl
 from cryptography import x509
 
 from confidential_bookstore.attestation.simulation.identity import EnclaveIdentity
@@ -58,6 +59,18 @@ class Client:
             body = await response.read()
             return response.status, json.loads(body) if body else None, response
 
+    async def raw(self, method: str, path: str, body: bytes | None = None, **rest: Any) -> tuple[int, str, bytes]:
+        """Status, content type and body, as they are on the wire."""
+        url = yarl.URL(f"https://127.0.0.1:{self.port}{path}", encoded=True)
+        async with self.http.request(method, url, data=body, **rest) as response:
+            return response.status, response.headers["Content-Type"], await response.read()
+
+    async def post(self, path: str, content: Any = None) -> tuple[int, Any]:
+        """Status and JSON body; bytes are sent as they are, anything else as JSON."""
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        status, answer, _ = await self.ask("POST", path, data=body)
+        return status, answer
+
     async def data(self, path: str) -> Any:
         status, body, _ = await self.ask("GET", path)
         assert status == 200, body
@@ -70,16 +83,19 @@ class Client:
         return status, answer
 
 
-def client_of(coordinator: Coordinator) -> contextlib.AbstractAsyncContextManager[Client]:
-    return client_at(coordinator.client_port)
+def client_of(
+    coordinator: Coordinator, tls: ssl.SSLContext | None = None
+) -> contextlib.AbstractAsyncContextManager[Client]:
+    return client_at(coordinator.client_port, tls)
 
 
 @contextlib.asynccontextmanager
-async def client_at(port: int) -> AsyncIterator[Client]:
-    """A client that does not verify: what it is shown is checked by the tests."""
-    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session:
+async def client_at(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Client]:
+    """A client that does not verify: what it is shown is checked by the tests. Anonymous without `tls`."""
+    if tls is None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session:
         yield Client(session, port)
 
 
