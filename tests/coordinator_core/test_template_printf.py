@@ -178,6 +178,9 @@ from template_material import refusal, render
         ('{{printf "%[5]*d" 3}}', b"%!d(BADINDEX)"),
         ('{{printf "%.[5]*d" 3}}', b"%!d(BADINDEX)"),
         ('{{printf "%*[1]d" 3}}', b"  3"),
+        ('{{printf "%#X %#x %#.2X" 1.25 1.25 1.25}}', b"0X1.4P+00 0x1.4000p+00 0X1.40P+00"),
+        ('{{printf "%8.2T|%.2v|%08T" nil nil nil}}', b"   <nil>|<nil>|000<nil>"),
+        ('{{printf "%[1][1]d" 1}}', b"%![(int=1)1]d"),
     ],
 )
 def test_printf(text, expected):

@@ -51,10 +51,10 @@ def formatted(verb: str, value: Value, spec: Spec) -> bytes:
     """
     if verb == "p":
         raise Unsuitable("verb %p is not supported", "addresses mean nothing in a template")
+    if isinstance(value, Nil):
+        return spec.padded(b"<nil>") if verb in "vT" else _bad(verb, b"<nil>")
     if verb == "T":
         verb, value = "s", type_name(value).encode()
-    if isinstance(value, Nil):
-        return spec.padded(b"<nil>") if verb == "v" else _bad(verb, b"<nil>")
     text = _text(verb, value, spec)
     if text is None:
         return _bad(verb, type_name(value).encode() + b"=" + formatted("v", value, spec))
@@ -170,7 +170,7 @@ def _float(verb: str, number: float, spec: Spec) -> bytes | None:
     form = "g" if verb == "v" else verb.lower()
     text = float_text(number, form, precision)
     if spec.sharp and form != "b":
-        text = _with_point(text, form, precision)
+        text = _with_point(text, verb, precision)
     if verb in "XGE":
         text = text.upper()
     sign = "-" if text.startswith("-") else "+" if spec.plus else " " if spec.space else ""
@@ -180,13 +180,12 @@ def _float(verb: str, number: float, spec: Spec) -> bytes | None:
     return spec.padded((sign + digits).encode())
 
 
-def _with_point(text: str, form: str, precision: int) -> str:
-    """Flag "#": a point in any case, and for "g" the zeros that its precision would have dropped."""
-    number, mark, tail = text.partition("p" if form == "x" else "e")
-    digits = number.lstrip("-")
-    wanted = (6 if precision < 0 else precision) if form in "gx" else 0
-    significant = digits.replace(".", "").lstrip("0")
-    wanted -= len(significant)
+def _with_point(text: str, verb: str, precision: int) -> str:
+    """Flag "#": a point in any case, and for %g and %x the zeros that they would have left out."""
+    number, mark, tail = text.partition("p" if verb in "xX" else "e")
+    digits = number.removeprefix("-")
+    wanted = (6 if precision < 0 else precision) if verb in "vgGx" else 0
+    wanted -= len(digits.replace(".", "").lstrip("0"))
     if "." not in number:
         wanted -= digits == "0"
         number += "."
