@@ -23,6 +23,7 @@ from confidential_bookstore.owner.user import User
 
 LARGEST_ANSWER = 16 << 20  # bytes
 _SECONDS = 120.0  # an update may make large RSA keys
+UNREACHABLE = "check that it runs, and that the address is that of its client API"  # a hint
 _MOST_TEXT = 2000
 _HINTS = (  # status, a part of the coordinator's message, what to do
     (405, "", "this coordinator has no such function; is its version the one you expect?"),
@@ -86,7 +87,7 @@ class Connection:
             raise CoordinatorUnavailable(
                 f"no answer from the coordinator at {self.address}",
                 got=getattr(error, "strerror", None) or str(error) or type(error).__name__,
-                hint="check that it runs, and that the address is that of its client API",
+                hint=UNREACHABLE,
             ) from error
         finally:
             connection.close()

@@ -72,7 +72,5 @@ def write_evidence(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _claims(attested: AttestedCoordinator) -> dict[str, object]:
-    claims = dataclasses.asdict(attested.claims)
-    claims["report_data"] = attested.claims.report_data.hex()
-    claims["simulated"] = attested.claims.simulated
-    return claims
+    claims = dataclasses.asdict(attested.claims) | {"simulated": attested.claims.simulated}
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in claims.items()}

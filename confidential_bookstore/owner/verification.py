@@ -21,13 +21,13 @@ from confidential_bookstore.attestation.collateral import CollateralSource
 from confidential_bookstore.attestation.quote import Quote
 from confidential_bookstore.attestation.roots import TrustRoot, root_key_id
 from confidential_bookstore.attestation.verifier import Verifier
-from confidential_bookstore.errors import CoordinatorUnavailable, CoordinatorUntrusted
+from confidential_bookstore.errors import CollateralUnavailable, CoordinatorUnavailable, CoordinatorUntrusted
 from confidential_bookstore.marble.coordinator_trust import (
     CoordinatorTrust,
     VerifiedCoordinator,
     verify_coordinator,
 )
-from confidential_bookstore.owner.connection import changed_root
+from confidential_bookstore.owner.connection import UNREACHABLE, changed_root
 from confidential_bookstore.owner.policy import Policy
 
 
@@ -106,10 +106,9 @@ async def attest(
     try:
         coordinator = await verify_coordinator(address, trust, new_nonce=new_nonce)
     except CoordinatorUnavailable as error:
-        hint = "check that it runs, and that the address is that of its client API"
-        raise CoordinatorUnavailable(
-            error.message, got=error.got, expected=error.expected, hint=error.default_hint or hint
-        ) from error
+        if isinstance(error.__cause__, CollateralUnavailable):
+            raise
+        raise CoordinatorUnavailable(error.message, got=error.got, expected=error.expected, hint=UNREACHABLE) from error
     if known_root is not None and coordinator.root != known_root:
         raise changed_root(address, expected=known_root)
     if coordinator.claims is None:
