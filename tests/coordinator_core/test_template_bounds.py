@@ -204,6 +204,8 @@ class TestDepth:
         "".join(f"{{{{ $x{number} := 1 }}}}" for number in range(40_000)) + "{{ range 1000 }}{{ $x0 }}{{ end }}",
         "{{ if 0 }}" + "{{ else if 0 }}" * 40_000 + "{{ end }}",
         '{{ define "x" }}{{ end }}' * 20_000,
+        '{{ define "x" }}' + " {{/**/}}" * 100_000 + "{{ 1 }}{{ end }}" + '{{ define "x" }}{{ end }}' * 20_000,
+        '{{ printf "%[" }}' * 20_000,
     ],
 )
 def test_time_is_linear_in_the_length(text):

@@ -66,6 +66,7 @@ class _Parser:
     def __init__(self) -> None:
         self.open = [_Open("template", Position(1, 1), Variables())]
         self._templates: dict[bytes, tuple[Node, ...]] = {}
+        self._final: set[bytes] = set()  # templates that are more than white space
         self._calls: list[Call] = []
 
     def finish(self) -> Definitions:
@@ -152,10 +153,14 @@ class _Parser:
         self.open[-1].body.append(Choice(tuple(block.branches), otherwise, moves_dot=block.keyword == "with"))
 
     def _define(self, block: _Open, body: tuple[Node, ...]) -> None:
-        if _is_empty(self._templates.get(block.name, ())):
+        is_empty = all(isinstance(node, Text) and not node.content.strip(_SPACES) for node in body)
+        if block.name not in self._final:
             self._templates[block.name] = body
-        elif not _is_empty(body):
-            raise block.position.error(f"multiple definition of template {_shown(block.name)}")
+        elif not is_empty:
+            name = block.name[:80].decode(errors="replace")
+            raise block.position.error(f"multiple definition of template {name!a}")
+        if not is_empty:
+            self._final.add(block.name)
 
     def _check_in_range(self, keyword: str, position: Position) -> None:
         for block in reversed(self.open):
@@ -171,11 +176,3 @@ def _name(parser: ActionParser, context: str) -> bytes:
     if token.kind is not TokenKind.STRING:
         raise token.position.error(f"name of a template expected in {context}", hint='for example: template "name" .')
     return unquote(token.text, token.position)
-
-
-def _is_empty(body: tuple[Node, ...]) -> bool:
-    return all(isinstance(node, Text) and not node.content.strip(_SPACES) for node in body)
-
-
-def _shown(name: bytes) -> str:
-    return ascii(name[:80].decode(errors="replace"))
