@@ -33,8 +33,9 @@ from coordinator.monitoring.events import EventLog, utc_now
 from coordinator.monitoring.metrics import ActivationCounters, GrpcMetrics, HttpMetrics
 from coordinator.monitoring.pages import Monitoring
 from coordinator.pki.authority import Authority
-from coordinator.sealed import open_sealed_state
-from coordinator.settings import CoordinatorSettings
+from coordinator.sealed import open_sealed_place
+from coordinator.sealing.handover import KeyHandover
+from coordinator.settings import Address, CoordinatorSettings
 from coordinator.transport.http_server import HttpServer, open_http_server
 from coordinator.transport.listener import Limits, Listener, grpc_inside, open_listener
 from coordinator.transport.tls import AnyClientCertContext, ClientCertificate
@@ -143,10 +144,10 @@ class Coordinator:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> _Running:
         settings, platform = self._settings, self._platform
-        sealed = await open_sealed_state(settings, platform, self._verifier, stack)
+        place = await open_sealed_place(settings, platform, self._verifier, stack)
         restore = functools.partial(Deployment.restore, tolerant=settings.tolerant)
-        deployment, recovering = await asyncio.to_thread(load_or_begin, sealed, self._new_authority, restore)
-        live = LiveDeployment(deployment, sealed, restore=restore, recovering=recovering)
+        deployment, recovering = await asyncio.to_thread(load_or_begin, place.sealed, self._new_authority, restore)
+        live = LiveDeployment(deployment, place.sealed, restore=restore, recovering=recovering)
         stack.push_async_callback(live.settle)
         await self._set_startup_manifest(live)
         if settings.shared is not None:
@@ -157,8 +158,10 @@ class Coordinator:
         watched = _Watched(EventLog(self._clock), ActivationCounters(), HttpMetrics(), GrpcMetrics())
         servers: list[Listener | HttpServer] = []
         stack.push_async_callback(_stop, servers)
-        mesh = await self._open_mesh(live, self._marble_api(live, builders, watched))
+        mesh = await self._open_mesh(live, settings.mesh_address, self._marble_api(live, builders, watched))
         servers.append(mesh)
+        if place.handover is not None and settings.shared is not None:
+            servers.append(await self._open_mesh(live, settings.shared.key_address, place.handover))
         api = ClientApi(
             live,
             quotes,
@@ -184,9 +187,7 @@ class Coordinator:
             client_port=client.port,
         )
         if self._verifier is None:
-            log.warning(
-                "INTEROPERABILITY MODE: marbles are admitted without a quote, and nobody can verify this process"
-            )
+            log.warning(WITHOUT_QUOTES, hint="nobody can verify this process; leave OE_SIMULATION out to attest")
         return _Running(mesh, client, status)
 
     async def _set_startup_manifest(self, live: LiveDeployment) -> None:
@@ -220,7 +221,8 @@ class Coordinator:
             clock=self._clock,
         )
 
-    async def _open_mesh(self, live: LiveDeployment, marbles: MarbleApi) -> Listener:
+    async def _open_mesh(self, live: LiveDeployment, address: Address, service: MarbleApi | KeyHandover) -> Listener:
+        """For who proves by a quote what holds the client certificate: marbles, and other coordinators."""
         authority = live.current.authority
         context = AnyClientCertContext(
             authority.marble_root,
@@ -233,10 +235,9 @@ class Coordinator:
             context.serve(deployment.authority.marble_root, deployment.authority.intermediate_key)
 
         live.subscribe(renew)
-        service = grpc_inside(GrpcServer([marbles]))
         return await open_listener(
-            self._settings.mesh_address,
-            service,
+            address,
+            grpc_inside(GrpcServer([service])),
             context=context,
             limits=self._mesh_limits,
             tls_error_level=self._settings.tls_error_level,

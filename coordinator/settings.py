@@ -33,7 +33,8 @@ class SharedStateSettings:
     Attributes:
         store: "directory" (the seal directory, on a file system that all of them have), or a URL for SQLAlchemy.
         key_address: where others can ask for the key of the state.
-        peers: `host:port` of the client APIs of others, asked in this order; not all of them have to be there.
+        peers: names or addresses of other coordinators, all with the same ports as this one; they are asked in this
+            order, and not all of them have to be there. A name may stand for several of them.
     """
 
     store: str = field(default="directory", repr=False)  # a URL may hold a password
@@ -159,8 +160,6 @@ def _shared(read: _Variables) -> SharedStateSettings | None:
     if not read.switch("EDG_DISTRIBUTED_COORDINATOR"):
         return None
     peers = tuple(filter(None, (part.strip() for part in read.text("CBS_COORDINATOR_PEERS").split(","))))
-    for peer in peers:
-        _address("CBS_COORDINATOR_PEERS", peer)
     return SharedStateSettings(
         store=read.text("EDG_STORE_BACKEND", "directory"),
         key_address=read.address("CBS_COORDINATOR_KEY_ADDR", ":5433"),

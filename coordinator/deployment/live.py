@@ -230,5 +230,8 @@ def load_or_begin(
         log.warning("the sealed state cannot be unsealed: recovery is needed", reason=found.reason)
         return Deployment.lock(authority, root_secret), Recovering(found.data)
     deployment = Deployment.begin(authority, root_secret)
-    sealed.store(deployment.state.records, deployment.data_key, seal_mode(deployment))
+    try:
+        sealed.store(deployment.state.records, deployment.data_key, seal_mode(deployment))
+    except StateConflict:  # another coordinator has begun at the same moment
+        return load_or_begin(sealed, new_authority, restore)
     return deployment, None

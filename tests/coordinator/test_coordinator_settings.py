@@ -46,7 +46,7 @@ def test_everything_can_be_set(tmp_path):
             "EDG_DISTRIBUTED_COORDINATOR": "1",
             "EDG_STORE_BACKEND": "mysql+pymysql://coordinator:secret@db/state",
             "CBS_COORDINATOR_KEY_ADDR": ":15433",
-            "CBS_COORDINATOR_PEERS": "one:4433, two:4433",
+            "CBS_COORDINATOR_PEERS": "one, two",
             "CBS_TOLERATE_UNKNOWN_KEYS": "1",
             "CBS_COLLATERAL_DIR": "/collateral",
             "CBS_LEAF_LIFETIME": "60",
@@ -68,7 +68,7 @@ def test_everything_can_be_set(tmp_path):
         shared=SharedStateSettings(
             store="mysql+pymysql://coordinator:secret@db/state",
             key_address=("", 15433),
-            peers=("one:4433", "two:4433"),
+            peers=("one", "two"),
         ),
         collateral_directory=Path("/collateral"),
         leaf_lifetime=dt.timedelta(minutes=1),
