@@ -33,11 +33,6 @@ from coordinator.monitoring.metrics import HttpMetrics
 from coordinator.transport.tls import peer_certificate_der
 
 LARGEST_BODY: Final = 2 << 20  # bytes; a manifest has at most 1 MiB, before base64
-
-_IN_BOTH = ("status", "quote", "manifest", "secrets", "update", "update-manifest", "update-cancel", "recover")
-_NEW = ("recover/public-key", "sign-quote", "monotonic-counter", "generations")
-PATHS: Final = frozenset({f"/{name}" for name in _IN_BOTH} | {f"/api/v2/{name}" for name in (*_IN_BOTH, *_NEW)})
-
 _LARGEST_QUOTE: Final = 128 << 10
 _LARGEST_COUNTER: Final = 4 << 10
 
