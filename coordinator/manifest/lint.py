@@ -1,20 +1,34 @@
-"""What a manifest may say but hardly means: warnings, each with a way out. Never an error."""
+"""What a manifest may say but hardly means: warnings, each with a way out. Never an error, and never a value."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from coordinator.manifest.config import SealMode
 from coordinator.manifest.fields import join_path
+from coordinator.manifest.marbles import MarbleSpec
 from coordinator.manifest.model import Manifest
 from coordinator.manifest.packages import PackageSpec
 from coordinator.manifest.secrets import SecretSpec
+from coordinator.manifest.users import Action, ResourceType, RoleSpec
 from coordinator.pki.certificate_template import CertificateTemplate
+
+_RESERVED_PREFIX = "MARBLE_PREDEFINED_"
+_TTLS_CONFIG = "MARBLE_TTLS_CONFIG"
+_NAMES_SECRET = re.compile(
+    r"(?<![a-z])(password|passwd|passphrase|secret|token)s?(?![a-z])|(?<![a-z])key=", re.IGNORECASE
+)
+_DOUBTFUL_STATUSES = ("OutOfDate", "OutOfDateConfigurationNeeded", "Revoked")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One warning: where, what, and what to do about it (may be empty)."""
+    """One warning: where, what, and what to do about it."""
 
     path: str
     message: str
@@ -25,36 +39,208 @@ class Finding:
 
 
 def lint(manifest: Manifest) -> tuple[Finding, ...]:
-    """All findings, in the order of the sections."""
-    return tuple(_findings(manifest))
+    """All findings, section by section."""
+    return tuple(
+        chain(
+            _packages(manifest),
+            _infrastructures(manifest),
+            _marbles(manifest),
+            _secrets(manifest),
+            _users_and_roles(manifest),
+            _recovery_keys(manifest),
+            _tls(manifest),
+            _config(manifest),
+        )
+    )
 
 
-def _findings(manifest: Manifest) -> Iterator[Finding]:
+def _packages(manifest: Manifest) -> Iterator[Finding]:
+    used = {marble.package for marble in manifest.marbles.values()}
+    updatable = bool(manifest.users_with(Action.UPDATE_MANIFEST))
     for name, package in manifest.packages.items():
-        yield from _package(join_path("Packages", name), package)
-    for name, secret in manifest.secrets.items():
-        yield from _secret(join_path("Secrets", name), secret)
-    for name, marble in manifest.marbles.items():
-        for variable in marble.parameters.env:
-            if variable.startswith("MARBLE_PREDEFINED_"):
-                path = join_path(f"{join_path('Marbles', name)}.Parameters.Env", variable)
-                yield Finding(path, "reserved, the coordinator overwrites it")
+        path = join_path("Packages", name)
+        yield from _package(path, package)
+        if package.unique_id and not updatable:
+            yield Finding(
+                path,
+                "identified by its UniqueID, and no user may update the manifest: it can never be replaced",
+                "give a user a role with UpdateManifest, or identify the package by its signer",
+            )
+        if name not in used:
+            yield Finding(path, "no marble uses this package", "leave it out")
 
 
 def _package(path: str, package: PackageSpec) -> Iterator[Finding]:
     if package.debug:
-        yield Finding(path, "debug package: no quote of a debug enclave is accepted, so its marbles cannot start")
+        yield Finding(
+            path,
+            "debug package: no quote of a debug enclave is accepted, so its marbles cannot start",
+            'build the enclave with "debug": false and leave Debug out',
+        )
     if package.to_package().underspecified:
-        yield Finding(path, "package does not identify any code")
+        yield Finding(
+            path,
+            "package does not identify any code, so its marbles cannot start",
+            "give UniqueID, or SignerID, ProductID and SecurityVersion",
+        )
+    if not package.unique_id and not package.security_version:
+        yield Finding(
+            path,
+            "SecurityVersion is 0 or missing: every version of the code is let in, the oldest too",
+            "count SecurityVersion up from 1 with every fix",
+        )
     if package.names_trust_domain and not package.rtmrs:
-        yield Finding(path, "the UniqueID of a trust domain names its firmware, not the software that it starts")
+        yield Finding(
+            path,
+            "the UniqueID of a trust domain names its firmware, not the software that it starts",
+            "give its RTMRs as well",
+        )
+    if doubtful := [status for status in package.accepted_tcb_statuses if status in _DOUBTFUL_STATUSES]:
+        yield Finding(
+            f"{path}.AcceptedTCBStatuses",
+            f"accepts platforms whose known holes are not closed: {', '.join(dict.fromkeys(doubtful))}",
+            "update the platforms instead",
+        )
+    if "SWHardeningNeeded" in package.accepted_tcb_statuses and not package.accepted_advisories:
+        yield Finding(
+            f"{path}.AcceptedAdvisories",
+            "empty: SWHardeningNeeded is accepted for every advisory, future ones too",
+            "list the advisories that the code is hardened against",
+        )
+
+
+def _infrastructures(manifest: Manifest) -> Iterator[Finding]:
+    for name, spec in manifest.infrastructures.items():
+        if not spec.cpu_svn and not spec.root_ca and not spec.qe_svn and not spec.pce_svn:
+            yield Finding(join_path("Infrastructures", name), "allows every platform", "give minimal versions")
+
+
+def _marbles(manifest: Manifest) -> Iterator[Finding]:
+    for name, marble in manifest.marbles.items():
+        path = join_path("Marbles", name)
+        yield from _parameters(f"{path}.Parameters", marble)
+        if marble.max_activations:
+            yield Finding(
+                f"{path}.MaxActivations",
+                "counts starts, not instances: a marble that crashes and restarts uses it up",
+                "leave it out, or count restarts in",
+            )
+        if marble.disable_secret_binding:
+            yield Finding(
+                f"{path}.DisableSecretBinding",
+                "a marble of another such type that is started with the same UUID gets the same secrets",
+                "leave it out, unless secrets of an old deployment must stay what they were",
+            )
+
+
+def _parameters(path: str, marble: MarbleSpec) -> Iterator[Finding]:
+    for variable in marble.parameters.env:
+        if variable.startswith(_RESERVED_PREFIX) or variable == _TTLS_CONFIG:
+            yield Finding(
+                join_path(f"{path}.Env", variable), "reserved, the coordinator overwrites it", "choose another name"
+            )
+    for index, argument in enumerate(marble.parameters.argv):
+        place = f"{path}.Argv[{index}]"
+        if "{{" in argument:
+            yield Finding(place, "looks like a template, but arguments are never expanded", "use Env or Files")
+        if _NAMES_SECRET.search(argument):
+            yield Finding(
+                place,
+                "looks like a secret: arguments are as public as the manifest, and visible on the machine",
+                "use Env or Files with a template",
+            )
+
+
+def _secrets(manifest: Manifest) -> Iterator[Finding]:
+    used = frozenset().union(*(marble.references for marble in manifest.marbles.values()))
+    used |= {incoming.certificate for tag in manifest.tls.values() for incoming in tag.incoming}
+    for role in manifest.roles.values():
+        if role.resource_type is ResourceType.SECRETS and Action.READ_SECRET in role.actions:
+            used |= role.resource_names
+    for name, secret in manifest.secrets.items():
+        path = join_path("Secrets", name)
+        yield from _secret(path, secret)
+        if name not in used:
+            yield Finding(path, "no template, TLS tag or reader names this secret", "leave it out")
 
 
 def _secret(path: str, secret: SecretSpec) -> Iterator[Finding]:
     if secret.user_defined:
         if secret.valid_for or secret.certificate != CertificateTemplate():
-            yield Finding(path, "Cert and ValidFor have no effect on a certificate that is uploaded")
+            yield Finding(path, "Cert and ValidFor have no effect on a certificate that is uploaded", "leave them out")
     elif secret.certificate.is_ca:
         yield Finding(
-            path, "certificate is a CA below the marble root: its holder can issue certificates for any marble"
+            path,
+            "certificate is a CA below the marble root: its holder can issue certificates for any marble",
+            "leave IsCA out, or issue the certificates outside and upload them",
+        )
+
+
+def _users_and_roles(manifest: Manifest) -> Iterator[Finding]:
+    for name, user in manifest.users.items():
+        if not user.roles:
+            yield Finding(join_path("Users", name), "user without a role may do nothing", "add Roles")
+    held = frozenset().union(*(user.roles for user in manifest.users.values()))
+    for name, role in manifest.roles.items():
+        path = join_path("Roles", name)
+        if _is_idle(role):
+            yield Finding(path, "role allows nothing", "add Actions and ResourceNames")
+        if name not in held:
+            yield Finding(path, "no user has this role", "give it to a user, or leave it out")
+
+
+def _is_idle(role: RoleSpec) -> bool:
+    return not role.actions or (role.resource_type is not ResourceType.MANIFEST and not role.resource_names)
+
+
+def _recovery_keys(manifest: Manifest) -> Iterator[Finding]:
+    keys = manifest.recovery_keys
+    if not keys:
+        yield Finding(
+            "RecoveryKeys",
+            "none: all secrets are lost when the machine that sealed the state is",
+            "add RSA public keys, at least two, of different people",
+        )
+    if len(keys) == 1:
+        yield Finding(
+            "RecoveryKeys",
+            "one key alone opens the whole state, and there is no other if it is lost",
+            "add keys of other people, and set Config.RecoveryThreshold",
+        )
+    owners: dict[bytes, str] = {}
+    for name, spec in keys.items():
+        der = spec.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        other = owners.setdefault(der, name)
+        if other != name:
+            yield Finding(
+                join_path("RecoveryKeys", name),
+                f"the same key as {join_path('RecoveryKeys', other)}: one person has two parts",
+                "give every person a key",
+            )
+
+
+def _tls(manifest: Manifest) -> Iterator[Finding]:
+    used = frozenset(chain.from_iterable(marble.tls for marble in manifest.marbles.values()))
+    for name, tag in manifest.tls.items():
+        path = join_path("TLS", name)
+        ports = [incoming.port for incoming in tag.incoming]
+        if len(set(ports)) < len(ports):
+            yield Finding(f"{path}.Incoming", "a port stands there twice, the last one counts", "leave one out")
+        if name not in used:
+            yield Finding(path, "no marble has this tag", "leave it out")
+
+
+def _config(manifest: Manifest) -> Iterator[Finding]:
+    users = len(manifest.users_with(Action.UPDATE_MANIFEST))
+    if 2 * manifest.update_threshold <= users and users:
+        yield Finding(
+            "Config.UpdateThreshold",
+            f"{manifest.update_threshold} of {users} users is no majority: two groups can update against each other",
+            f"at least {users // 2 + 1}, or 0 for all",
+        )
+    if manifest.config.seal_mode is SealMode.DISABLED:
+        yield Finding(
+            "Config.SealMode",
+            "Disabled: every start of the coordinator waits for the owners of the recovery keys",
+            "leave SealMode out, unless this is what you want",
         )

@@ -38,6 +38,7 @@ SECTIONS = (
     "TLS",
     "Config",
 )
+MOST_WARNINGS = 200  # they are logged
 # Whoever comes first may set a manifest, and RSA keys take seconds each.
 MOST_RSA_BITS = 16 * 4096
 
@@ -81,9 +82,14 @@ def load_manifest(raw: bytes, *, tolerant: bool = False) -> Manifest:
     check_certificates_differ(manifest.users)
     _check_thresholds(manifest)
     check_templates(manifest.marbles, secrets)
-    overlooked = notes.found if notes else []
-    warnings = dict.fromkeys([*overlooked, *(str(finding) for finding in lint(manifest))])
-    return replace(manifest, warnings=tuple(warnings))
+    return replace(manifest, warnings=_warnings(notes, manifest))
+
+
+def _warnings(notes: Notes | None, manifest: Manifest) -> tuple[str, ...]:
+    found = dict.fromkeys([*(notes.found if notes else ()), *(str(finding) for finding in lint(manifest))])
+    warnings = tuple(found)[:MOST_WARNINGS]
+    more = len(found) - len(warnings)
+    return (*warnings, f"{more} more warnings") if more else warnings
 
 
 def _read_section(fields: Fields, section: str, read: Callable[[str, Node], _Spec]) -> Mapping[str, _Spec]:

@@ -14,8 +14,8 @@ LONGEST_VALIDITY = 106_751  # days: what fits into Go's duration
 
 _FIELDS = ("Type", "Size", "Shared", "UserDefined", "ValidFor", "Cert")
 _VALUES = ("Private", "Public")
-_CURVE_SIZES = (224, 256, 384, 521)
-_RSA_SIZES = range(1024, 8193)
+CURVE_SIZES = (224, 256, 384, 521)
+RSA_SIZES = range(1024, 8193)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +97,9 @@ def _check_size(spec: SecretSpec, fields: Fields) -> None:
             fits = size > 0 and size % 8 == 0 and size <= LARGEST_SYMMETRIC_KEY
             expected = f"a multiple of 8 from 8 to {LARGEST_SYMMETRIC_KEY} bits"
         case SecretType.CERT_ECDSA:
-            fits, expected = size in _CURVE_SIZES, f"one of {', '.join(str(curve) for curve in _CURVE_SIZES)}"
+            fits, expected = size in CURVE_SIZES, f"one of {', '.join(str(curve) for curve in CURVE_SIZES)}"
         case SecretType.CERT_RSA:
-            fits, expected = size in _RSA_SIZES, f"{_RSA_SIZES[0]} to {_RSA_SIZES[-1]} bits"
+            fits, expected = size in RSA_SIZES, f"{RSA_SIZES[0]} to {RSA_SIZES[-1]} bits"
         case SecretType.CERT_ED25519 | SecretType.PLAIN:
             fits, expected = size == 0, "no size"
     if not fits:
