@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog.testing
 from deployments import Deployment, cbs
 
 from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
@@ -22,6 +23,13 @@ def contexts(tmp_path: Path, monkeypatch) -> Path:
     path = tmp_path / "config" / "contexts.json"
     monkeypatch.setenv("CBS_CONTEXT", str(path))
     return path
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[object]]:
+    """What coordinators log; they are in this process, and their logs would be in the commands' output."""
+    with structlog.testing.capture_logs() as entries:
+        yield entries
 
 
 @pytest.fixture

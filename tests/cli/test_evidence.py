@@ -64,6 +64,8 @@ def replace(folder: Path, name: str, content: bytes) -> None:
 
 def changed(content: bytes) -> bytes:
     """One byte in the middle is another one, which in PEM and JSON is a digit."""
+    if not content.isascii():
+        return content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
     middle = next(index for index in range(len(content) // 2, len(content)) if content[index : index + 1].isalnum())
     return content[:middle] + (b"0" if content[middle : middle + 1] != b"0" else b"1") + content[middle + 1 :]
 
