@@ -11,12 +11,13 @@ from confidential_bookstore.attestation.enclave import MeasuredConfig
 from confidential_bookstore.attestation.platforms import find_platform
 from confidential_bookstore.errors import BookstoreError, ConfigurationError, NoPlatform
 from confidential_bookstore.telemetry.logs import configure_logging
-from coordinator.app import Coordinator, make_verifier
+from coordinator.app import Coordinator, make_verifier, stop_signal
 from coordinator.settings import CoordinatorSettings
 
 
 async def run(settings: CoordinatorSettings) -> None:
     """Serves until SIGTERM or SIGINT."""
+    stop = stop_signal()
     platform, verifier = None, None
     if settings.interoperability:
         _require_no_platform()
@@ -24,7 +25,7 @@ async def run(settings: CoordinatorSettings) -> None:
         verifier = make_verifier(settings, MeasuredConfig.load())
         platform = find_platform()
     async with Coordinator(settings, platform=platform, verifier=verifier) as coordinator:
-        await coordinator.serve()
+        await coordinator.serve(stop)
 
 
 def _require_no_platform() -> None:

@@ -134,11 +134,8 @@ class Coordinator:
         await self._open.aclose()
         self._running = None
 
-    async def serve(self) -> None:
-        """Returns on SIGTERM or SIGINT."""
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Returns when it is to stop."""
         await stop.wait()
         log.info("stopping")
 
@@ -301,6 +298,14 @@ class Coordinator:
         if self._running is None:
             raise RuntimeError("the coordinator is not running")
         return self._running
+
+
+def stop_signal() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT; to be made before anything starts."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

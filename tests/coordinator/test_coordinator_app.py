@@ -20,7 +20,7 @@ from confidential_bookstore.attestation.simulation.in_process import InProcessPl
 from confidential_bookstore.errors import ConfigurationError, SealedStateError, StateError
 from confidential_bookstore.secret import Secret
 from coordinator.__main__ import main
-from coordinator.app import make_verifier
+from coordinator.app import make_verifier, stop_signal
 from coordinator.deployment.deployment import Deployment
 from coordinator.deployment.live import LiveDeployment, load_or_begin
 from coordinator.pki.authority import Authority
@@ -42,7 +42,7 @@ async def test_sigterm_lets_a_running_activation_finish(start, bookstore, verifi
         await set_manifest(running, manifest())
         activation = asyncio.create_task(marble.activate(running.mesh_port))
         await asyncio.wait_for(gated.reached.wait(), 5)
-        serving = asyncio.create_task(running.serve())
+        serving = asyncio.create_task(running.serve(stop_signal()))
         await asyncio.sleep(0)
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(serving, 5)
