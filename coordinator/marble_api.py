@@ -33,6 +33,7 @@ from confidential_bookstore.errors import (
     BookstoreError,
     InvalidRequest,
     ManifestError,
+    PackageMismatch,
 )
 from coordinator.deployment.activation import (
     ActivationRequest,
@@ -46,7 +47,7 @@ from coordinator.deployment.builders import Builders
 from coordinator.deployment.deployment import Deployment
 from coordinator.deployment.live import LiveDeployment
 from coordinator.manifest import Manifest
-from coordinator.manifest.infrastructures import check_infrastructures
+from coordinator.manifest.infrastructures import INFRASTRUCTURE, check_infrastructures
 from coordinator.monitoring.events import EventLog, utc_now
 from coordinator.monitoring.metrics import ActivationCounters, GrpcMetrics
 from coordinator.pki.certificate_request import MAX_REQUEST_SIZE
@@ -136,6 +137,9 @@ class MarbleApi:
             check_infrastructures(claims, manifest.infrastructures.values())
         except ActivationDenied as error:
             raise _verification_failed(str(error)) from error
+        except PackageMismatch as error:
+            what = "infrastructure" if error.rule == INFRASTRUCTURE else "quote"
+            raise _verification_failed(f"invalid {what}: {error}") from error
         except AttestationError as error:
             raise _verification_failed(f"invalid quote: {error}", Status[error.grpc_status]) from error
         return claims

@@ -13,6 +13,7 @@ from confidential_bookstore.attestation.roots import MALFORMED, TrustRoot
 from confidential_bookstore.errors import ConfigurationError, PackageMismatch
 from coordinator.manifest.fields import Node
 
+INFRASTRUCTURE = "infrastructure"  # the rule of the mismatch
 CPU_SVN_SIZE = 16
 _UINT16_MAX = 2**16 - 1
 _PEM_START = b"-----BEGIN "
@@ -90,7 +91,7 @@ def check_infrastructures(claims: Claims, specs: Collection[InfrastructureSpec])
         against.append(f"{ascii(spec.name[:80])[1:-1]} ({mismatches})")
     if against:
         raise PackageMismatch(
-            "infrastructure",
+            INFRASTRUCTURE,
             got=f"CPUSVN {claims.cpu_svn.hex()}, QESVN {claims.qe_svn}, PCESVN {claims.pce_svn}, "
             f"root {claims.root_key_id[:16]}...",
             expected=f"one that allows it; against it are {', '.join(against[:8])}",
