@@ -48,16 +48,17 @@ def yaml_to_json(raw: bytes, source: str) -> bytes:
         ConfigurationError: it is not YAML, has a key twice, or a value that is ambiguous or that JSON does not have.
     """
     try:
-        text = raw.decode()
-        document = yaml.load(text, _StrictLoader)  # noqa: S506  # a SafeLoader
+        loader = _StrictLoader(raw.decode())
+        loader.name = source
+        document = loader.get_single_data()
         if not isinstance(document, dict):
             raise ConfigurationError(f"{source} is not a manifest", got=type(document).__name__, expected="an object")
         compact = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", compact).encode()
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{source} is neither JSON nor YAML", got=" ".join(str(error).split())) from error
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigurationError(f"{source} cannot be written as JSON", got=str(error)) from error
-    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", compact).encode()
 
 
 def _is_json(raw: bytes) -> bool:

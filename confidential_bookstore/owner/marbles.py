@@ -84,7 +84,10 @@ def read_events(page: bytes) -> tuple[tuple[AdmittedMarble, ...], tuple[RefusedM
     admitted: dict[tuple[str, str], AdmittedMarble] = {}
     refused: list[RefusedMarble] = []
     try:
-        for event in json.loads(page) or []:
+        events = json.loads(page)
+        if not isinstance(events, list | None):
+            raise TypeError
+        for event in events or []:
             if "activation" in event:
                 marble = event["activation"]
                 key = (str(marble["marbleType"]), str(marble["uuid"]))
