@@ -6,7 +6,8 @@
         await marble.serve(server)
 
 Entering finds the platform, verifies the coordinator, activates, writes files and environment, and starts to renew the
-certificate. `serve` runs until SIGTERM or SIGINT and lets calls finish. There is no mode without attestation.
+certificate and to follow updates of the manifest. `serve` runs until SIGTERM or SIGINT and lets calls finish. There is
+no mode without attestation.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ from confidential_bookstore.marble.activation import (
 )
 from confidential_bookstore.marble.channel import DEFAULT_DEADLINE_SECONDS, MarbleChannel
 from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust
+from confidential_bookstore.marble.enforcement import Enforcement, Follower
 from confidential_bookstore.marble.environment import MarbleSettings
+from confidential_bookstore.marble.generation_watch import GenerationWatch
 from confidential_bookstore.marble.identity import Identity, LiveIdentity
 from confidential_bookstore.marble.renewal import Renewal
 from confidential_bookstore.marble.server import GRACE_SECONDS, MarbleServer, Registration
@@ -91,7 +94,6 @@ class Marble:
         self._channels: list[MarbleChannel] = []
         self._servers: list[MarbleServer] = []
         self._cleanup = contextlib.AsyncExitStack()
-        self._renewal: asyncio.Task[None] | None = None
 
     @classmethod
     def from_environ(cls, environ: MutableMapping[str, str] = os.environ) -> Marble:
@@ -146,9 +148,12 @@ class Marble:
                 expired=self._stop_serving,
                 clock=self._clock,
             )
-            self._renewal = asyncio.create_task(renewal.run(), name="renewal")
-            cleanup.push_async_callback(_cancel, self._renewal)
+            enforcement = Enforcement(self._live, self._followers, renewal.renew_now, clock=self._clock)
+            watch = GenerationWatch(self.settings.coordinator_client_address, self._live, enforcement.changed)
+            await watch.first()
             cleanup.push_async_callback(self._close)
+            for name, upkeep in (("renewal", renewal), ("enforcement", enforcement), ("generations", watch)):
+                cleanup.push_async_callback(_cancel, asyncio.create_task(upkeep.run(), name=name))
             self._cleanup = cleanup.pop_all()
         self.status.set_not_ready("activated, not serving yet")
         _log.info("marble.activated", uuid=str(uuid), expires=_rfc3339(activation.identity.not_after), **self._measured)
@@ -208,16 +213,23 @@ class Marble:
         self.argv = activation.argv
         await asyncio.to_thread(write_files, activation.files)
         self._environ.update(self.env)
-        if self.status.reason == _EXPIRED:
+        for follower in self._followers():
+            follower.follow()
+        if self.status.reason in (_EXPIRED, _REVOKED):
             self.status.set_ready()
             for server in self._servers:
                 await server.set_serving(serving=True)
 
     async def _stop_serving(self) -> None:
-        self.status.set_not_ready(_EXPIRED)
+        revoked = self._activated.revoked
+        self.status.set_not_ready(_REVOKED if revoked else _EXPIRED)
         for server in self._servers:
             await server.set_serving(serving=False)
-        _log.error("marble.expired", hint="see the renewal's log lines; restart the marble when the cause is gone")
+        event = "marble.revoked" if revoked else "marble.expired"
+        _log.error(event, hint="see the renewal's log lines; restart the marble when the cause is gone")
+
+    def _followers(self) -> list[Follower]:
+        return [*self._servers, *self._channels]
 
     async def _close(self) -> None:
         for server in self._servers:
@@ -246,6 +258,7 @@ class Marble:
 
 
 _EXPIRED = "the certificate has expired and could not be renewed"
+_REVOKED = "revoked by a manifest update"
 
 
 def _rfc3339(seconds: float) -> str:

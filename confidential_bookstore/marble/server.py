@@ -114,7 +114,7 @@ class MarbleServer:
         for service in (health.OVERALL_HEALTH, *self.services):
             await self._health.set(service, state)
 
-    def turn_away(self) -> None:
+    def follow(self) -> None:
         """Ends streams and connections of callers whose certificates do not count any longer."""
         self._guard.end_refused_streams()
         self._callers.disconnect_refused()

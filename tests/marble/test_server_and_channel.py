@@ -353,8 +353,7 @@ async def test_health_and_reflection_are_open_to_every_marble_but_to_marbles_onl
 async def test_reflection_can_be_left_out(world, failure):
     server = await world.serve(Store(), reflection_enabled=False)
     stub = reflection_pb2_grpc.ServerReflectionStub(world.channel(server.port))
-    asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-    error = await failure(anext(aiter(stub.ServerReflectionInfo(asked))))
+    error = await failure(stub.ServerReflectionInfo().read())  # sends nothing, which could cross the answer
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
