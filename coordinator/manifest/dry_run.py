@@ -13,12 +13,14 @@ from confidential_bookstore.secret import Secret
 from coordinator.manifest.fields import join_path
 from coordinator.manifest.marbles import MarbleSpec, ParametersSpec
 from coordinator.manifest.secrets import SecretSpec
-from coordinator.manifest.template import Namespace, TemplateKind, template_data
+from coordinator.manifest.template import Bounds, Namespace, TemplateKind, template_data
 from coordinator.secrets.value import SecretType, SecretValue
 
 # A marble receives its parameters in one gRPC message of at most 4 MiB, certificates and keys included.
 MAX_PARAMETERS_SIZE = 4 * 1024 * 1024 - 64 * 1024
-MAX_TOTAL_SIZE = 64 * 1024 * 1024  # bounds what the check of a small, hostile manifest costs
+# Both bound what the check of a small, hostile manifest costs.
+MAX_TOTAL_SIZE = 64 * 1024 * 1024
+MAX_TOTAL_STEPS = 2_000_000
 
 _DER = b"0" * 1024
 _PLAIN = b"0" * 32
@@ -28,7 +30,7 @@ _NONE: Mapping[str, SecretValue] = MappingProxyType({})
 def check_templates(
     marbles: Mapping[str, MarbleSpec], secrets: Mapping[str, SecretSpec], values: Mapping[str, SecretValue] = _NONE
 ) -> None:
-    """Render all templates.
+    """Render all templates, those of all marbles within `MAX_TOTAL_STEPS` steps.
 
     Args:
         marbles: have them.
@@ -41,11 +43,12 @@ def check_templates(
     """
     present = {name: values.get(name) or _placeholder(spec) for name, spec in secrets.items()}
     data = template_data(present, _marblerun())
+    steps = Bounds(MAX_TOTAL_STEPS, "all templates together take")
     total = 0
     for name, marble in marbles.items():
         path = f"{join_path('Marbles', name)}.Parameters"
         size = 0
-        for part in _sizes(marble.parameters, data, path):
+        for part in _sizes(marble.parameters, data, steps, path):
             size += part
             if size > MAX_PARAMETERS_SIZE:
                 raise ManifestError(
@@ -58,13 +61,13 @@ def check_templates(
             raise ManifestError("parameters of all marbles are too large", expected=f"at most {MAX_TOTAL_SIZE} bytes")
 
 
-def _sizes(parameters: ParametersSpec, data: Namespace, path: str) -> Iterator[int]:
+def _sizes(parameters: ParametersSpec, data: Namespace, steps: Bounds, path: str) -> Iterator[int]:
     """The sizes of what a marble is sent, one by one, so that the caller can stop."""
     for kind, specs in ((TemplateKind.FILE, parameters.files), (TemplateKind.ENV, parameters.env)):
         for key, spec in specs.items():
             place = join_path(f"{path}.{kind.value}", key)
             try:
-                content = spec.render(data, kind)
+                content = spec.render(data, kind, steps)
             except TemplateError as error:
                 raise error.at(place) from None
             if kind is TemplateKind.ENV and b"\0" in content:
@@ -80,7 +83,14 @@ def _placeholder(spec: SecretSpec) -> SecretValue:
     else:
         value, certificate = (b"0" * (spec.size // 8) if spec.type is SecretType.SYMMETRIC_KEY else _PLAIN), None
     return SecretValue(
-        type=spec.type, size=spec.size, certificate=certificate, private=Secret(value), public=Secret(value)
+        type=spec.type,
+        size=spec.size,
+        shared=spec.shared,
+        user_defined=spec.user_defined,
+        valid_for=spec.valid_for,
+        certificate=certificate,
+        private=Secret(value),
+        public=Secret(value),
     )
 
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from confidential_bookstore.errors import ManifestError, TemplateError
 from coordinator.manifest.fields import Node
-from coordinator.manifest.template import Namespace, Template, TemplateKind, parse_template
+from coordinator.manifest.template import Bounds, Namespace, Template, TemplateKind, parse_template
 
 LONGEST_MARBLE_NAME = 64
 
@@ -25,13 +25,13 @@ class FileSpec:
 
     content: bytes | Template
 
-    def render(self, data: Namespace, kind: TemplateKind) -> bytes:
-        """The bytes themselves, or what the template makes of the data.
+    def render(self, data: Namespace, kind: TemplateKind, whole: Bounds | None = None) -> bytes:
+        """The bytes themselves, or what the template makes of the data. `whole` bounds several renderings together.
 
         Raises:
             TemplateError: something the template names does not exist, or cannot be used as it is.
         """
-        return self.content.render(data, kind) if isinstance(self.content, Template) else self.content
+        return self.content.render(data, kind, whole) if isinstance(self.content, Template) else self.content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """The JSON Schema of a manifest, for editors and for checks before an upload.
 
-It says what a schema can say: names of fields, types, ranges and the simpler rules between fields. `load_manifest` knows
-more: which names refer to what, and what templates make. It also takes keys in any case and empty fields that Go writes;
-the schema has the canonical spelling, and the fields that have an effect.
+It says what a schema can say: names of fields, types, ranges and the simpler rules between fields. `load_manifest`
+knows more: which names refer to what, and what templates make. It also takes keys in any case, and empty fields that Go
+writes; the schema has the canonical spelling, and the fields that have an effect.
 
 `python -m coordinator.manifest.schema > docs/reference/manifest.schema.json` exports it.
 """

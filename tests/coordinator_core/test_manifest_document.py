@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from confidential_bookstore.errors import ManifestError
 from coordinator.manifest import Manifest, load_manifest
 from coordinator.manifest.document import MAX_MANIFEST_SIZE, MAX_NESTING
+from coordinator.manifest.fields import MOST_NOTES
 
 
 def refusal(raw_manifest: bytes) -> ManifestError:
@@ -47,22 +48,64 @@ def test_names_are_compared_exactly():
     assert set(manifest.packages) == {"shop", "Shop"}
 
 
-@pytest.mark.parametrize("empty", [{}, None, [], "", 0])
-@pytest.mark.parametrize("section", ["Infrastructures", "Users", "Roles", "RecoveryKeys", "TLS", "Config"])
+SECTIONS = ["Infrastructures", "Secrets", "Users", "Roles", "RecoveryKeys", "TLS", "Config"]
+
+
+@pytest.mark.parametrize("empty", [{}, None])
+@pytest.mark.parametrize("section", SECTIONS)
 def test_empty_sections_are_as_good_as_absent_ones(section, empty):
     text = json.dumps(document() | {section: empty}).encode()
     assert load_manifest(text).marbles.keys() == {"frontend"}
 
 
-@pytest.mark.parametrize("section", ["Infrastructures", "Users", "Roles", "RecoveryKeys", "TLS", "Config"])
-def test_sections_that_are_not_supported_yet_are_refused_by_name(section):
-    error = refusal(json.dumps(document() | {section.lower(): {"x": {}}}).encode())
-    assert str(error).startswith(f"{section}: not supported yet")
+@pytest.mark.parametrize("wrong", [[], "", 0, False])
+@pytest.mark.parametrize("section", ["Packages", "Marbles", *SECTIONS])
+def test_sections_are_objects(section, wrong):
+    assert str(refusal(raw(**{section: wrong}))).startswith(f"{section}: wrong type")
 
 
-def test_tags_of_a_marble_are_refused_by_name():
-    error = refusal(raw(Marbles={"frontend": {"Package": "shop", "TLS": ["web"]}}))
-    assert str(error).startswith("Marbles.frontend.TLS: not supported yet")
+class TestTolerance:
+    """Keys that are unknown or stand twice."""
+
+    def tolerate(self, text: bytes) -> Manifest:
+        refusal(text)
+        return load_manifest(text, tolerant=True)
+
+    def test_unknown_keys_are_warnings(self):
+        manifest = self.tolerate(raw(Packages={"shop": {"UniqueID": UNIQUE_ID, "SecurityVerson": 1}}, Clients={}))
+        assert 'Packages.shop: unknown key "SecurityVerson" (did you mean "SecurityVersion"?)' in manifest.warnings
+        assert any(warning.startswith('unknown key "Clients"') for warning in manifest.warnings)
+
+    def test_the_last_value_counts(self):
+        text = b"""{
+            "Packages": {"shop": {"UniqueID": "%s"}, "shop": {"UniqueID": "%s"}},
+            "Marbles": {"a": {"Package": "shop", "MaxActivations": 1, "maxactivations": 2, "MAXACTIVATIONS": null}}
+        }""" % (b"11" * 32, b"22" * 32)
+        manifest = self.tolerate(text)
+        assert manifest.packages["shop"].unique_id == "22" * 32
+        assert manifest.marbles["a"].max_activations == 2  # null is no value
+        assert manifest.warnings[:3] == (
+            'Packages: "shop" stands here twice',
+            'Marbles.a: "maxactivations" stands here twice: got "MaxActivations" and "maxactivations"',
+            'Marbles.a: "MAXACTIVATIONS" stands here twice: got "maxactivations" and "MAXACTIVATIONS"',
+        )
+
+    def test_fields_that_marblerun_overwrites_are_warnings(self):
+        secrets = {
+            "s": {"Type": "cert-ed25519", "Cert": {"NotBefore": "2020-01-01T00:00:00Z", "Subject": {"Names": [1]}}}
+        }
+        warnings = self.tolerate(raw(Secrets=secrets)).warnings
+        assert "Secrets.s.Cert.NotBefore: has no effect (leave it out)" in warnings
+        assert "Secrets.s.Cert.Subject.Names: has no effect (leave it out)" in warnings
+
+    def test_it_is_about_keys_only(self):
+        for text in (raw(Marbles={"a": {"Package": 1}}), raw(Marbles={}), b"{} {}"):
+            with pytest.raises(ManifestError):
+                load_manifest(text, tolerant=True)
+
+    def test_notes_are_bounded(self):
+        manifest = self.tolerate(raw(**{f"Key{number}": {} for number in range(50_000)}))
+        assert len([warning for warning in manifest.warnings if "unknown key" in warning]) == MOST_NOTES
 
 
 @pytest.mark.parametrize(
@@ -196,11 +239,14 @@ json_values = st.recursive(
 _KEYS = """
     Packages Marbles Secrets TLS Config shop frontend key Package Parameters Files Env Argv Type Size Shared UserDefined
     Cert ValidFor UniqueID SignerID ProductID SecurityVersion Debug Data Encoding NoTemplates Subject DNSNames IsCA
-    IPAddresses URIs NotAfter KeyUsage ExtKeyUsage MaxPathLen MaxPathLenZero
+    IPAddresses URIs NotAfter KeyUsage ExtKeyUsage MaxPathLen MaxPathLenZero ExtraNames Value SubjectKeyId
+    UnknownExtKeyUsage PolicyIdentifiers PermittedIPRanges ExcludedDNSDomains IP Mask SignatureAlgorithm OCSPServer
+    Scheme Infrastructures CPUSVN QESVN RootCA Users Certificate Roles ResourceType ResourceNames Actions RecoveryKeys
+    Outgoing Incoming Addr Port DisableClientAuth SealMode FeatureGates UpdateThreshold RecoveryThreshold RTMRs
 """
 known_keys = st.sampled_from(_KEYS.split())
 known_values = st.sampled_from(
-    ["shop", "symmetric-key", "cert-rsa", "cert-ecdsa", "plain", 128, 256, 2048, True, UNIQUE_ID]
+    ["shop", "symmetric-key", "cert-rsa", "cert-ecdsa", "plain", 128, 256, 2048, True, UNIQUE_ID, "443", "10.0.0.0/8"]
 ) | st.sampled_from(["{{ hex .Secrets.key }}", "{{ pem .Secrets.key.Cert }}"])
 near_manifests = st.recursive(
     known_values | st.none() | st.integers(-1, 600) | st.text(max_size=8),
@@ -224,14 +270,22 @@ def test_any_cert_is_a_manifest_or_a_manifest_error(cert):
     accepts_or_refuses(raw(Secrets={"key": {"Type": "cert-ecdsa", "Size": 256, "Cert": cert}}))
 
 
+@given(
+    st.sampled_from([*SECTIONS, "Packages", "Marbles"]), near_manifests | st.dictionaries(st.just("x"), near_manifests)
+)
+def test_any_section_is_a_manifest_or_a_manifest_error(section, value):
+    accepts_or_refuses(raw(**{section: value}))
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_manifest_error(data):
     refusal(data)
 
 
 def accepts_or_refuses(text: bytes) -> None:
-    try:
-        outcome: Manifest | ManifestError = load_manifest(text)
-    except ManifestError as error:
-        outcome = error
-    assert "\n" not in str(outcome)
+    for tolerant in (False, True):
+        try:
+            outcome: Manifest | ManifestError = load_manifest(text, tolerant=tolerant)
+        except ManifestError as error:
+            outcome = error
+        assert "\n" not in str(outcome)

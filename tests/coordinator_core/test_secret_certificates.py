@@ -134,6 +134,109 @@ class TestFields:
         assert [str(attribute.value) for attribute in name][1:4] == ["Bücher", "A", "B"]
         assert len(name.rdns) == 9  # values of one field share a relative distinguished name
 
+    def test_uris_as_go_writes_them(self, authority):
+        urls = [
+            {"Scheme": "spiffe", "Host": "example", "Path": "/x", "User": None, "ForceQuery": False},
+            {"Scheme": "https", "Host": "example.com", "RawQuery": "a=b", "Fragment": "top"},
+            {"Scheme": "urn", "Opaque": "isbn:1"},
+        ]
+        issued = certificate(authority, {"URIs": urls})
+        assert names(issued, x509.UniformResourceIdentifier) == [
+            "spiffe://example/x",
+            "https://example.com?a=b#top",
+            "urn:isbn:1",
+        ]
+
+    def test_extra_names_stand_in_place_of_others(self, authority):
+        subject = {
+            "CommonName": "not this",
+            "Organization": ["kept"],
+            "ExtraNames": [
+                {"Type": [2, 5, 4, 3], "Value": "this"},
+                {"Type": [2, 5, 4, 42], "Value": "Ada"},
+                {"Type": [1, 3, 6, 1, 4, 1, 99999, 1], "Value": "x"},
+            ],
+        }
+        name = certificate(authority, {"Subject": subject}).subject
+        assert [(attribute.oid.dotted_string, attribute.value) for attribute in name] == [
+            ("2.5.4.10", "kept"),
+            ("2.5.4.3", "this"),
+            ("2.5.4.42", "Ada"),
+            ("1.3.6.1.4.1.99999.1", "x"),
+        ]
+        assert len(name.rdns) == 4
+
+    def test_where_to_ask_about_the_certificate(self, authority):
+        issued = certificate(
+            authority,
+            {
+                "OCSPServer": ["http://ocsp.example"],
+                "IssuingCertificateURL": ["http://ca.example/ca.crt"],
+                "CRLDistributionPoints": ["http://ca.example/1.crl", "http://ca.example/2.crl"],
+            },
+        )
+        access = extension(issued, x509.AuthorityInformationAccess)
+        assert [(item.access_method.dotted_string[-1], item.access_location.value) for item in access.value] == [
+            ("1", "http://ocsp.example"),
+            ("2", "http://ca.example/ca.crt"),
+        ]
+        points = extension(issued, x509.CRLDistributionPoints)
+        assert [[name.value for name in point.full_name] for point in points.value] == [
+            ["http://ca.example/1.crl"],
+            ["http://ca.example/2.crl"],
+        ]
+        assert not access.critical
+        assert not points.critical
+
+    def test_policies_and_further_usages(self, authority):
+        issued = certificate(
+            authority,
+            {"PolicyIdentifiers": [[1, 2, 3], [2, 5, 29, 32, 0]], "UnknownExtKeyUsage": [[1, 3, 6, 1, 4, 1, 1]]},
+        )
+        policies = extension(issued, x509.CertificatePolicies).value
+        assert [policy.policy_identifier.dotted_string for policy in policies] == ["1.2.3", "2.5.29.32.0"]
+        usages = [oid.dotted_string for oid in extension(issued, x509.ExtendedKeyUsage).value]
+        assert usages == ["1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2", "1.3.6.1.4.1.1"]
+
+    @pytest.mark.parametrize("critical", [False, True])
+    def test_name_constraints(self, authority, critical):
+        issued = certificate(
+            authority,
+            {
+                "IsCA": True,
+                "PermittedDNSDomainsCritical": critical,
+                "PermittedDNSDomains": ["example.com", ".example.org"],
+                "ExcludedDNSDomains": ["bad.example.com"],
+                "PermittedIPRanges": [{"IP": "10.1.2.3", "Mask": "/wAAAA=="}, "2001:db8::/32"],
+                "ExcludedIPRanges": ["10.9.0.0/16"],
+                "PermittedEmailAddresses": ["someone@example.com", "example.org"],
+                "ExcludedEmailAddresses": [".example.net"],
+                "PermittedURIDomains": ["example.com"],
+                "ExcludedURIDomains": [".example.net"],
+            },
+        )
+        constraints = extension(issued, x509.NameConstraints)
+        assert constraints.critical is critical
+        assert [str(name.value) for name in constraints.value.permitted_subtrees] == [
+            *("example.com", ".example.org", "10.0.0.0/8", "2001:db8::/32"),
+            *("someone@example.com", "example.org", "example.com"),
+        ]
+        assert [str(name.value) for name in constraints.value.excluded_subtrees] == [
+            *("bad.example.com", "10.9.0.0/16", ".example.net", ".example.net"),
+        ]
+
+    @pytest.mark.parametrize("is_ca", [False, True])
+    @pytest.mark.parametrize("key_id", ["AQID", [1, 2, 3]])
+    def test_subject_key_id(self, authority, is_ca, key_id):
+        issued = certificate(authority, {"IsCA": is_ca, "SubjectKeyId": key_id})
+        assert extension(issued, x509.SubjectKeyIdentifier).value.digest == b"\1\2\3"
+
+    @pytest.mark.parametrize(("number", "name"), [(0, "sha384"), (10, "sha256"), (11, "sha384"), (12, "sha512")])
+    def test_signature_algorithm_is_go_s(self, authority, number, name):
+        issued = certificate(authority, {"SignatureAlgorithm": number})
+        assert issued.signature_hash_algorithm.name == name
+        issued.verify_directly_issued_by(authority.marble_root)
+
     @pytest.mark.parametrize(
         ("bits", "encoded"),
         [
@@ -191,7 +294,14 @@ class TestFields:
             certificate(authority, {"NotAfter": NOW.isoformat()})
 
     def test_what_go_writes_for_nothing_may_be_there(self, authority):
-        nothing = {"Raw": None, "Version": 0, "Extensions": [], "PermittedDNSDomainsCritical": False, "Policies": None}
+        nothing = {
+            "BasicConstraintsValid": True,
+            "Raw": None,
+            "Version": 0,
+            "Extensions": [],
+            "PermittedDNSDomainsCritical": False,
+            "Policies": None,
+        }
         assert certificate(authority, nothing | {"Subject": {"Names": None}}).subject.rfc4514_string() == "CN=localhost"
 
     @pytest.mark.parametrize(
@@ -206,7 +316,10 @@ class TestFields:
             ({"IPAddresses": ["fe80::1%eth0"]}, "IPAddresses[0]: IP address has a zone"),
             ({"EmailAddresses": ["nobody"]}, "EmailAddresses[0]: not an e-mail address"),
             ({"URIs": ["no uri"]}, "URIs[0]: not a URI"),
-            ({"URIs": [{"Scheme": "https"}]}, "URIs[0]: wrong type"),
+            ({"URIs": [1]}, "URIs[0]: wrong type"),
+            ({"URIs": [{"Scheme": "https"}]}, "URIs[0]: not a URI"),
+            ({"URIs": [{"Host": "example"}]}, "URIs[0]: not a URI"),
+            ({"URIs": [{"Scheme": "https", "Host": "a", "User": {"x": 1}}]}, "URIs[0].User: not supported"),
             ({"NotAfter": "2030-01-01"}, "NotAfter: not a time"),
             ({"NotAfter": "2030-01-01T00:00:00"}, "NotAfter: not a time"),
             ({"NotAfter": "2030-13-01T00:00:00Z"}, "NotAfter: not a time"),
@@ -223,11 +336,39 @@ class TestFields:
             ({"Subject": {"Country": ["Germany"]}}, "Secrets.s.Cert: certificate cannot be made from this"),
             ({"Subject": {"CommonName": "x" * 65}}, "Secrets.s.Cert: certificate cannot be made from this"),
             ({"Subject": {"CommonNam": "x"}}, 'Secrets.s.Cert.Subject: unknown key "CommonNam"'),
-            ({"Subject": {"ExtraNames": [{"Type": [2, 5], "Value": "x"}]}}, "Subject.ExtraNames: not supported yet"),
-            ({"SubjectKeyId": "AAAA"}, "Cert.SubjectKeyId: not supported yet"),
-            ({"OCSPServer": ["http://x"]}, "Cert.OCSPServer: not supported yet"),
-            ({"PermittedDNSDomains": ["x"]}, "Cert.PermittedDNSDomains: not supported yet"),
-            ({"SignatureAlgorithm": 4}, "Cert.SignatureAlgorithm: not supported yet"),
+            ({"Subject": {"Organization": ["a", "a"]}}, "certificate cannot be made from this"),
+            (
+                {"Subject": {"ExtraNames": [{"Type": [9, 5], "Value": "x"}]}},
+                "ExtraNames[0].Type: not an object identifier",
+            ),
+            ({"Subject": {"ExtraNames": [{"Type": "2.5.4.3", "Value": "x"}]}}, "ExtraNames[0].Type: wrong type"),
+            ({"Subject": {"ExtraNames": [{"Type": [2, 5, 4, 3], "Value": 1}]}}, "ExtraNames[0].Value: wrong type"),
+            ({"Subject": {"ExtraNames": [{"Value": "x"}]}}, "ExtraNames[0]: name without Type"),
+            ({"SubjectKeyId": "AA"}, "Cert.SubjectKeyId: not base64"),
+            ({"SubjectKeyId": [1, 256]}, "Cert.SubjectKeyId[1]: number is out of range"),
+            ({"SubjectKeyId": [0] * 65}, "key identifier is too long: got 65 bytes"),
+            ({"OCSPServer": ["nowhere"]}, "Cert.OCSPServer[0]: not a URI"),
+            ({"IssuingCertificateURL": ["nowhere"]}, "Cert.IssuingCertificateURL[0]: not a URI"),
+            ({"CRLDistributionPoints": ["http://x y"]}, "Cert.CRLDistributionPoints[0]: not a URI"),
+            ({"PolicyIdentifiers": [[1]]}, "Cert.PolicyIdentifiers[0]: not an object identifier"),
+            ({"PolicyIdentifiers": [[1, 2, 3], [1, 2, 3]]}, "PolicyIdentifiers[1]: object identifier stands twice"),
+            ({"UnknownExtKeyUsage": [[1, 2.5]]}, "UnknownExtKeyUsage[0][1]: wrong type"),
+            ({"PermittedDNSDomains": ["*.x"]}, "PermittedDNSDomains[0]: not a name that can be constrained"),
+            ({"ExcludedEmailAddresses": ["a b"]}, "ExcludedEmailAddresses[0]: not a name that can be constrained"),
+            ({"ExcludedURIDomains": ["http://x"]}, "ExcludedURIDomains[0]: not a name that can be constrained"),
+            ({"PermittedIPRanges": ["10.0.0.1"]}, "PermittedIPRanges[0]: not a network"),
+            ({"PermittedIPRanges": ["10.0.0.0/33"]}, "PermittedIPRanges[0]: not a network"),
+            ({"PermittedIPRanges": [{"IP": "10.0.0.0", "Mask": "/wD/AA=="}]}, "Mask: not a network mask"),
+            ({"PermittedIPRanges": [{"IP": "::1", "Mask": [255] * 17}]}, "Mask: not a network mask"),
+            ({"PermittedIPRanges": [{"IP": "10.0.0.0"}]}, "PermittedIPRanges[0]: not a network mask"),
+            *(
+                ({"SignatureAlgorithm": number}, "not a signature that the marble root's key can make")
+                for number in (*range(1, 10), 13)
+            ),
+            ({"NotBefore": "2020-01-01T00:00:00Z"}, "Cert.NotBefore: has no effect"),
+            ({"SerialNumber": 5}, "Cert.SerialNumber: has no effect"),
+            ({"ExtraExtensions": [{}]}, "Cert.ExtraExtensions: not supported"),
+            ({"Policies": ["1.2.3"]}, "Cert.Policies: not supported"),
         ],
     )
     def test_refused_when_the_manifest_is_read(self, cert, message):

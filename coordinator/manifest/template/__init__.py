@@ -19,7 +19,8 @@ What differs from Go, on purpose:
 * Length, nesting, steps and result are bounded (`parser`, `actions`, `bounds`, `formatting`).
 """
 
+from coordinator.manifest.template.bounds import Bounds
 from coordinator.manifest.template.compiled import Template, parse_template
 from coordinator.manifest.template.values import Namespace, TemplateKind, template_data
 
-__all__ = ["Namespace", "Template", "TemplateKind", "parse_template", "template_data"]
+__all__ = ["Bounds", "Namespace", "Template", "TemplateKind", "parse_template", "template_data"]

@@ -6,16 +6,25 @@ from coordinator.manifest.template.nodes import Position
 from coordinator.manifest.template.values import Key, Value
 
 MAX_RENDERED_SIZE = 4 * 1024 * 1024  # the most a gRPC client receives unless told otherwise
-MAX_STEPS = 200_000  # nodes, iterations and calls
+MAX_STEPS = 200_000  # nodes, iterations and calls of one rendering
 MAX_CALL_DEPTH = 100  # templates that are being rendered inside of each other
 
 _BYTES_OF_A_STEP = 64  # what a function can read or write for one step
 
 
 class Bounds:
-    """Counts the steps of one rendering."""
+    """Counts the steps of one rendering, or of several together.
 
-    def __init__(self) -> None:
+    Args:
+        most: steps that are allowed.
+        subject: of the sentence that says that there were more.
+        whole: counts the same steps together with those of other renderings.
+    """
+
+    def __init__(self, most: int = MAX_STEPS, subject: str = "template takes", whole: Bounds | None = None) -> None:
+        self._most = most
+        self._subject = subject
+        self._whole = whole
         self._steps = 0
 
     def step(self, position: Position, count: int = 1) -> None:
@@ -25,8 +34,10 @@ class Bounds:
             TemplateError: there were too many.
         """
         self._steps += count
-        if self._steps > MAX_STEPS:
-            raise position.error(f"template takes more than {MAX_STEPS} steps")
+        if self._steps > self._most:
+            raise position.error(f"{self._subject} more than {self._most} steps")
+        if self._whole is not None:
+            self._whole.step(position, count)
 
     def work(self, values: list[Value], position: Position) -> None:
         """Count what it costs to read or write these values.

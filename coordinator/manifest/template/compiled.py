@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from coordinator.manifest.template.bounds import Bounds
 from coordinator.manifest.template.functions import FUNCTIONS
 from coordinator.manifest.template.nodes import Definitions, Position
 from coordinator.manifest.template.parser import parse
@@ -22,8 +23,8 @@ class Template:
         """Names of the secrets that its text shows, of the current and the previous generation; best effort."""
         return referenced_secrets(self.definitions)
 
-    def render(self, data: Namespace, kind: TemplateKind) -> bytes:
-        """The bytes of a file, or of an environment variable.
+    def render(self, data: Namespace, kind: TemplateKind, whole: Bounds | None = None) -> bytes:
+        """The bytes of a file, or of an environment variable. `whole` bounds several renderings together.
 
         Raises:
             TemplateError: it calls a function that this kind does not have, something it names does not exist or
@@ -38,7 +39,7 @@ class Template:
                     f"function {call.function!a} not defined",
                     hint=f"it exists in {only.value} only, not in {kind.value}",
                 )
-        return render_definitions(self.definitions, data)
+        return render_definitions(self.definitions, data, whole)
 
 
 def parse_template(text: str) -> Template:

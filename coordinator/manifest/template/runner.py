@@ -29,13 +29,13 @@ from coordinator.manifest.template.sequences import elements
 from coordinator.manifest.template.values import Namespace, Nil, SecretMap, Unsuitable, Value, truth
 
 
-def render_definitions(definitions: Definitions, data: Namespace) -> bytes:
-    """Render a template.
+def render_definitions(definitions: Definitions, data: Namespace, whole: Bounds | None = None) -> bytes:
+    """Render a template. `whole` counts its steps together with those of others.
 
     Raises:
         TemplateError: something it names does not exist, cannot be used as it is, or the template does too much.
     """
-    runner = _Runner(definitions.templates)
+    runner = _Runner(definitions.templates, whole)
     runner.run(definitions.body, data)
     return bytes(runner.rendered)
 
@@ -61,10 +61,10 @@ class _Frame:
 
 
 class _Runner:
-    def __init__(self, templates: Mapping[bytes, tuple[Node, ...]]) -> None:
+    def __init__(self, templates: Mapping[bytes, tuple[Node, ...]], whole: Bounds | None) -> None:
         self.rendered = bytearray()
         self._templates = templates
-        self._bounds = Bounds()
+        self._bounds = Bounds(whole=whole)
         self._frames: list[_Frame] = []
         self._calls = 0
 
