@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from aiohttp import web
 from multidict import MultiMapping
 
-from confidential_bookstore.errors import BookstoreError, FeatureDisabled, NoUpdatePending, Unauthorized
+from confidential_bookstore.errors import BookstoreError, FeatureDisabled, InvalidRequest, NoUpdatePending, Unauthorized
 from coordinator.client_api.authentication import Identify
 from coordinator.client_api.envelope import error, fail
 from coordinator.deployment.deployment import Deployment
@@ -109,8 +109,11 @@ def nothing(_incoming: Incoming) -> None:
 async def _body(request: web.Request, most: int) -> bytes:
     body = bytearray()
     if most:
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > most:
-                raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=len(body))
+        try:
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > most:
+                    raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=len(body))
+        except web.RequestPayloadError as error:
+            raise InvalidRequest("request body cannot be read", hint="its length or encoding is wrong") from error
     return bytes(body)

@@ -99,7 +99,7 @@ async def open_http_server(
 
 
 class _ServerLog(logging.Logger):
-    """Where aiohttp writes: what becomes of requests that it cannot read is an event that anybody can cause."""
+    """Where aiohttp writes: that a request cannot be read or its sender has left is an event that anybody can cause."""
 
     def __init__(self) -> None:
         super().__init__("http", logging.WARNING)
@@ -108,7 +108,7 @@ class _ServerLog(logging.Logger):
     def handle(self, record: logging.LogRecord) -> None:
         """Called by `logging`."""
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
+        if isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionResetError):
             self._malformed("malformed request", error=type(error).__name__)
         else:
             self._failed("request failed", error=record.getMessage(), exc_info=error)
