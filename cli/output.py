@@ -32,14 +32,11 @@ def show(values: Mapping[str, object], output: OutputFormat, stream: TextIO | No
     file: TextIO = sys.stdout if stream is None else stream
     if output is OutputFormat.JSON:
         file.write(json.dumps(values, default=str) + "\n")
-    elif file.isatty():
-        table = Table.grid(padding=(0, 2))
-        for name, value in values.items():
-            table.add_row(Text(name, style="bold"), Text(_text(value), overflow="fold"))
-        Console(file=file).print(table)
     else:
         width = max(map(len, values), default=0)
-        file.writelines(f"{name:<{width}}  {_text(value)}\n" for name, value in values.items())
+        console = Console(file=file)
+        for name, value in values.items():  # the terminal wraps lines, or copied fingerprints would be in pieces
+            console.print(Text.assemble((f"{name:<{width}}", "bold"), "  ", _text(value)), soft_wrap=True)
     file.flush()
 
 
@@ -78,6 +75,8 @@ def _text(value: object) -> str:
         return "yes" if value else "no"
     if value is None or value == "":
         return "-"
+    if isinstance(value, Mapping):
+        return printable(json.dumps(value))
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_text, value)) or "none"
     return printable(str(value))
