@@ -19,8 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -130,11 +129,14 @@ class _ServerConnection:
             raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the peer has not closed")
 
     def getpeercert(self, binary_form: bool = False) -> bytes | dict[str, Any] | None:
-        """DER if asked for; else, as `ssl` does for a certificate it has not verified, an empty dict."""
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        """DER if asked for; else, as `ssl` does for a certificate it has not verified, an empty dict.
+
+        Nothing is parsed, so that no certificate, however odd, ends a connection here.
+        """
+        certificate = self._connection.get_peer_certificate()
         if certificate is None:
             return None
-        return certificate.public_bytes(Encoding.DER) if binary_form else {}
+        return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) if binary_form else {}
 
     def cipher(self) -> tuple[str | None, str | None, int | None]:
         connection = self._connection

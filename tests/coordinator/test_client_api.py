@@ -158,6 +158,16 @@ async def test_a_body_that_is_too_long(client):
     assert (status, body["status"]) == (413, "fail")
 
 
+async def test_who_asks_before_sending_a_body_is_told_to(client):
+    """As curl does with long ones."""
+    async with connected(client.port, IndependentMarble("any", bytes).tls(show_certificate=False)) as (reader, writer):
+        head = b"POST /api/v2/manifest HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n"
+        writer.write(head + b"Expect: 100-continue\r\n\r\n")
+        assert await asyncio.wait_for(reader.readline(), 5) == b"HTTP/1.1 100 Continue\r\n"
+        writer.write(b"{}")
+        assert b"HTTP/1.1 500 Internal Server Error" in await closed_by_peer(reader)
+
+
 async def test_an_endless_body_ends_the_connection(client):
     async with connected(client.port, IndependentMarble("any", bytes).tls(show_certificate=False)) as (reader, writer):
         writer.write(b"POST /api/v2/manifest HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -141,6 +141,24 @@ def pem(certificate, key) -> bytes:
     return certificate.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, kind, serialization.NoEncryption())
 
 
+@pytest.mark.parametrize("odd", ["version", "time"])
+async def test_a_certificate_that_cannot_be_read(coordinator, odd):
+    """It belongs to nobody, and is in nobody's way."""
+    user = api_user("alice")
+    der = bytearray(user.der)
+    if odd == "version":
+        der[der.index(b"\xa0\x03\x02\x01\x02") + 4] = 7
+    else:
+        der[der.index(b"\x17\x0d") + 2] = ord("x")
+    key = pem(user.certificate, user.key).partition(b"-----END CERTIFICATE-----\n")[2]
+    armoured = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+    async with client_of(coordinator, showing(armoured + key)) as client:
+        assert (await client.data("/api/v2/status"))["code"] == 3
+        assert (await client.post("/api/v2/secrets", {}))[0] == 401
+        status, answer = await client.post(COUNTER, {"name": "n", "value": 1})
+        assert (status, answer["message"]) == (401, "unauthorized marble: certificate cannot be read")
+
+
 async def test_a_ca_below_the_marble_root_makes_no_marbles(start):
     secrets = {"certificate": {"Type": "cert-ecdsa", "Size": 256, "Shared": True, "Cert": {"IsCA": True}}}
     roles = {"reader": {"ResourceType": "Secrets", "ResourceNames": ["certificate"], "Actions": ["ReadSecret"]}}
