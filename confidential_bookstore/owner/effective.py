@@ -62,7 +62,7 @@ def _entry(line: str) -> dict[str, Any]:
     try:
         entry = json.loads(line)
         if entry["update"] == _RAISED:
-            int(entry["new version"]), str(entry["package"])
+            _ = int(entry["new version"]), str(entry["package"])
         return dict(entry)
     except (ValueError, TypeError, KeyError) as error:
         raise CoordinatorUnavailable("a line of the update log cannot be read", got=type(error).__name__) from error

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from fake_coordinator import FakeCoordinator, self_signed
+from fake_client_api import FakeCoordinator, self_signed
 
 from confidential_bookstore.errors import (
     ConfigurationError,

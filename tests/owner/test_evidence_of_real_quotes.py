@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from fake_coordinator import self_signed
+from fake_client_api import self_signed
 
 from confidential_bookstore.attestation.claims import INTEL_ROOT_KEY_ID
 from confidential_bookstore.attestation.quote import parse_quote
