@@ -83,6 +83,24 @@ def test_every_vector_gets_its_verdict(vector):
         assert (claims.signer_id, claims.product_id, claims.security_version) == ("", None, None)
 
 
+def test_versions_of_the_platform_are_those_of_the_quote(accepted):
+    raw, claims = accepted.raw, verify(accepted)
+    version, qe_svn, pce_svn = (int.from_bytes(raw[start : start + 2], "little") for start in (0, 8, 10))
+    body = raw[54 if version == 5 else 48 :]
+    assert claims.cpu_svn == body[:16] != bytes(16)
+    if claims.tee == "SGX":
+        assert (claims.qe_svn, claims.pce_svn) == (qe_svn, pce_svn)
+    else:
+        assert (qe_svn, pce_svn) == (0, 0)
+    assert claims.qe_svn > 0
+    assert claims.pce_svn > 0
+
+
+def test_versions_of_the_platform_of_a_trust_domain(tdx):
+    claims = verify(tdx)
+    assert (claims.qe_svn, claims.pce_svn) == (8, 11)  # of the quoting enclave's report and the PCK certificate
+
+
 def test_padding_changes_nothing(accepted):
     assert verify(accepted, raw=accepted.raw + bytes(64)) == verify(accepted)
 
