@@ -61,9 +61,7 @@ def set_secrets(
     for name, upload in sorted(uploads.items()):
         spec = manifest.secrets.get(name)
         if spec is None:
-            raise InvalidRequest(
-                "secret manifest specifies a secret which the original manifest does not contain", got=ascii(name[:80])
-            )
+            raise InvalidRequest("secret manifest specifies a secret which the original manifest does not contain")
         values[name] = _value(spec, upload)
     for name in values:
         if not manifest.may(user, Action.WRITE_SECRET, [name]):
