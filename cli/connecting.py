@@ -25,6 +25,7 @@ from confidential_bookstore.attestation.collateral import CollateralSource, Dire
 from confidential_bookstore.attestation.roots import MALFORMED, TrustRoot
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust, VerifiedCoordinator, verify_coordinator
+from confidential_bookstore.owner.answers import RECOVERY
 from confidential_bookstore.owner.api import CoordinatorApi
 from confidential_bookstore.owner.connection import Connection
 from confidential_bookstore.owner.context import Context, Contexts
@@ -120,8 +121,13 @@ class Target:
         with waiting("verifying the coordinator"):
             attested = asyncio.run(attest(address, policy, trust_root, collateral, known_root=known))
         if known is None and not any_root:
-            self.pin(attested.coordinator.root)
+            self._pin_if_lasting(attested.coordinator.root)
         return attested
+
+    def _pin_if_lasting(self, root: x509.Certificate) -> None:
+        """A coordinator in recovery mode gets its real root back when it is recovered."""
+        if self.name and CoordinatorApi(Connection(self.address, root)).status().code != RECOVERY:
+            self.pin(root)
 
     def pin(self, root: x509.Certificate) -> None:
         """Keep the root in the context, if there is one, in place of what was kept."""

@@ -17,7 +17,6 @@ from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust, Ve
 from confidential_bookstore.owner.api import CoordinatorApi
 from confidential_bookstore.owner.connection import Connection
 
-_SECONDS = 20.0
 _ACCEPTING_MANIFEST = 2
 
 
@@ -71,4 +70,4 @@ class DataOwner:
 
     async def _verified(self) -> tuple[CoordinatorApi, VerifiedCoordinator]:
         verified = await verify_coordinator(self._address, self._trust)
-        return CoordinatorApi(Connection(self._address, verified.root, seconds=_SECONDS)), verified
+        return CoordinatorApi(Connection(self._address, verified.root)), verified

@@ -22,7 +22,8 @@ from confidential_bookstore.marble.tls import split_address, unverified_context
 from confidential_bookstore.owner.user import User
 
 LARGEST_ANSWER = 16 << 20  # bytes
-_SECONDS = 120.0  # an update may make large RSA keys
+_SECONDS = 20.0
+_CHANGE_SECONDS = 300.0  # a change may make large RSA keys
 UNREACHABLE = "check that it runs, and that the address is that of its client API"  # a hint
 _MOST_TEXT = 2000
 _HINTS = (  # status, a part of the coordinator's message, what to do
@@ -48,13 +49,14 @@ class Connection:
         address: of the client API, `host:port`.
         root: the verified root certificate.
         user: shown as client certificate; None for requests that anybody may make.
-        seconds: how long each step of a request may take.
+        seconds: how long the coordinator may be silent; `change_seconds` after a POST.
     """
 
     address: str
     root: x509.Certificate
     user: User | None = None
     seconds: float = _SECONDS
+    change_seconds: float = _CHANGE_SECONDS
 
     def get(self, path: str) -> Any:
         """The `data` of the answer.
@@ -80,6 +82,8 @@ class Connection:
             connection.connect()
             self._require_root(connection.sock)
             headers = {"Content-Type": "application/json"} if body else {}
+            if method == "POST":
+                connection.sock.settimeout(self.change_seconds)
             connection.request(method, path, body or None, headers)
             response = connection.getresponse()
             answer = response.read(LARGEST_ANSWER + 1)

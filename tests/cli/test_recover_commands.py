@@ -139,6 +139,7 @@ def test_the_state_is_not_given_up_by_mistake(locked, deployment, contexts, tmp_
         said = cbs("manifest", "set", manifest)
         assert said.code == 1
         assert "--discard-state" in said.err
+        assert not contexts.with_name("shop.root.pem").exists(), "a temporary root is not remembered"
         said = cbs("manifest", "set", manifest, "--discard-state", "--recovery-data", tmp_path / "new.json")
         assert said.code == 0, said.err
         assert cbs("status", "--output", "json").json["Code"] == 3
