@@ -23,18 +23,20 @@ import structlog
 from confidential_bookstore.errors import ConfigurationError, PeerRefused
 from confidential_bookstore.marble.credentials import channel_credentials
 from confidential_bookstore.marble.identity import Identity, LiveIdentity
+from confidential_bookstore.marble.line_call import Line, LineCall
 from confidential_bookstore.marble.preflight import diagnose
 from confidential_bookstore.pki.names import marble_dns_name
 
 DEFAULT_DEADLINE_SECONDS = 5.0
 _LAST_CALLS_SECONDS = 60.0  # how long calls under way may go on with the previous certificate
+_PREVIOUS = "the call was made with a certificate that has been renewed since, and takes too long; call again"
 _EXPLAIN_SECONDS = 30.0  # at most one explanation in so long
 
 _log = structlog.get_logger()
 
 
 @dataclass(slots=True, eq=False)
-class _Line:
+class _Line(Line):
     """One channel of gRPC's, what it shows, and whom it trusts."""
 
     channel: grpc.aio.Channel
@@ -77,26 +79,26 @@ class MarbleChannel(grpc.aio.Channel):
         self._explaining: asyncio.Task[None] | None = None
         self.follow()
 
-    def newest(self) -> grpc.aio.Channel:
-        """The channel for new calls."""
+    def newest(self) -> _Line:
+        """The line for new calls."""
         if self._version != self._live.version:
             self.follow()
-        return self._line.channel
+        return self._line
 
     def follow(self) -> None:
         """Takes note that the identity or its trust may have changed."""
         self._version = self._live.version
         wanted = (self._live.current, self._live.lasting_roots(self.marble_type))
         if self._next is not None and (self._next.identity, self._next.roots_pem) != wanted:
-            self._retire(self._next, 0)
+            self._retire(self._next, 0, "")
             self._next = None
         if (self._line.identity, self._line.roots_pem) != wanted and self._next is None:
             self._next = self._open(*wanted)
         if any(pem in self._line.roots_pem for pem in self._live.revoked_roots(self.marble_type)):
             _log.warning("channel.revoked", marble_type=self.marble_type, address=self.address)
-            self._switch(grace=0)
+            self._switch(0, f"an update of the manifest has revoked {self.marble_type}")
         elif self._live.refused(self._line.identity):
-            self._switch(grace=_LAST_CALLS_SECONDS)
+            self._switch(_LAST_CALLS_SECONDS, _PREVIOUS)
 
     async def explain(self) -> PeerRefused | None:
         """Why calls fail with UNAVAILABLE, found by a plain handshake; None if the handshake succeeds now."""
@@ -123,7 +125,7 @@ class MarbleChannel(grpc.aio.Channel):
         while True:
             state = line.channel.get_state(try_to_connect=line is self._next)
             if state is grpc.ChannelConnectivity.READY and line is self._next:
-                self._switch(grace=_LAST_CALLS_SECONDS)
+                self._switch(_LAST_CALLS_SECONDS, _PREVIOUS)
                 _log.info("channel.renewed", marble_type=self.marble_type, address=self.address)
             elif state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and self._explaining is None:
                 self._explaining = asyncio.get_running_loop().create_task(self._log_cause(), name="explain")
@@ -131,13 +133,14 @@ class MarbleChannel(grpc.aio.Channel):
                 return
             await line.channel.wait_for_state_change(state)
 
-    def _switch(self, grace: float) -> None:
+    def _switch(self, grace: float, reason: str) -> None:
         """Moves new calls to the next line, if there is one."""
         if self._next is not None:
             old, self._line, self._next = self._line, self._next, None
-            self._retire(old, grace)
+            self._retire(old, grace, reason)
 
-    def _retire(self, line: _Line, grace: float) -> None:
+    def _retire(self, line: _Line, grace: float, reason: str) -> None:
+        line.ended = reason
         closing = asyncio.get_running_loop().create_task(line.close(grace), name="retire")
         self._closing[closing] = line
         closing.add_done_callback(self._closing.pop)
@@ -167,15 +170,15 @@ class MarbleChannel(grpc.aio.Channel):
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # grpc's signature
         """Connectivity of the present channel."""
-        return self.newest().get_state(try_to_connect)
+        return self.newest().channel.get_state(try_to_connect)
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Returns when the present channel's state is another."""
-        await self.newest().wait_for_state_change(last_observed_state)
+        await self.newest().channel.wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
         """Returns when the present channel is connected."""
-        await self.newest().channel_ready()
+        await self.newest().channel.channel_ready()
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
         """A callable for one method, as the generated stubs ask for it."""
@@ -195,7 +198,7 @@ class MarbleChannel(grpc.aio.Channel):
 
 
 class _Method:
-    """One method of a stub; made anew on the newest channel when there is one."""
+    """One method of a stub; made anew on the newest line when there is one."""
 
     __slots__ = ("_callable", "_channel", "_deadline", "_make", "_on")
 
@@ -204,13 +207,14 @@ class _Method:
         self._make = make
         self._deadline = deadline
         self._on = channel.newest()
-        self._callable = make(self._on)
+        self._callable = make(self._on.channel)
 
     def __call__(self, request: Any = None, *, timeout: float | None = None, **kwargs: Any) -> Any:
         newest = self._channel.newest()
         if newest is not self._on:
-            self._on, self._callable = newest, self._make(newest)
-        return self._callable(request, timeout=self._deadline if timeout is None else timeout, **kwargs)
+            self._on, self._callable = newest, self._make(newest.channel)
+        timeout = self._deadline if timeout is None else timeout
+        return LineCall(self._callable(request, timeout=timeout, **kwargs), newest)
 
 
 def _connect(identity: Identity, roots_pem: bytes, marble_type: str, address: str) -> grpc.aio.Channel:

@@ -23,7 +23,7 @@ from confidential_bookstore.marble.pinned_https import PinnedConnection
 _PATH = "/api/v2/generations"
 _FIRST_SECONDS = 5.0
 _ANSWER_SECONDS = 40.0  # the coordinator answers within 20, news or not
-_PAUSE = 0.25  # after an answer without news
+_SOONEST = 1.0  # between two answers without news: a coordinator with too many marbles lets nobody wait
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 5.0
 _NO_SUCH_ENDPOINT = 405
 
@@ -71,13 +71,14 @@ class GenerationWatch:
             try:
                 async with await self._connect() as connection:
                     while True:
+                        asked = asyncio.get_running_loop().time()
                         news = await self._ask(connection)
                         wait = _FIRST_WAIT
                         if news is None:
                             _log.info("generations.none", reason="an original coordinator: there is nothing to watch")
                             return
                         if not news:
-                            await self._sleep(_PAUSE)
+                            await self._sleep(max(0.0, asked + _SOONEST - asyncio.get_running_loop().time()))
             except BookstoreError as error:
                 _log.warning("generations.away", reason=str(error), hint="what was known last stays in force")
             await self._sleep(wait * (0.5 + self._jitter() / 2))

@@ -5,7 +5,10 @@ It verifies every marble's quote like the real one, so what activates here has s
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
+import time
 from dataclasses import dataclass, field
 
 import grpclib
@@ -51,15 +54,27 @@ class FakeCoordinator:
     body: bytes | None = None
     mesh: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None
     activations: list[ActivationReq] = field(default_factory=list)
+    refused_types: frozenset[str] = frozenset()
+    original: bool = False
+    generation: int = 0
+    previous: list[dict] = field(default_factory=list)
+    generations_status: int = 200
+    generations_body: bytes | None = None
+    watched: int = 0
+    hold: float = 20.0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def start(self) -> None:
-        tls = {"client_certificate": ClientCertificate.REQUIRED, "alpn": [b"h2"]}
         self.mesh = self.mesh or (self.pki.marble_root, self.pki.key)
         self._mesh = Server([self])
-        await self._mesh.start("127.0.0.1", 0, ssl=AnyClientCertContext(*self.mesh, **tls))
+        await self._mesh.start("127.0.0.1", 0, ssl=self._mesh_context())
         self.mesh_port = self._mesh._server.sockets[0].getsockname()[1]
         app = web.Application()
         app.router.add_get("/api/v2/quote", self.quote)
+        if self.original:
+            app.router.add_get("/api/v2/generations", self.unsupported)
+        else:
+            app.router.add_get("/api/v2/generations", self.generations)
         self._web = web.AppRunner(app)
         await self._web.setup()
         optional = AnyClientCertContext(
@@ -69,7 +84,52 @@ class FakeCoordinator:
         await site.start()
         self.client_port = site._server.sockets[0].getsockname()[1]
 
+    async def rotate(self, revoked: dict[str, float] | None = None) -> None:
+        """What an update of the manifest does: another Marble Root; `revoked` is seconds from now, by type."""
+        now = time.time()
+        ends = {name: now + seconds for name, seconds in (revoked or {}).items()}
+        for each in self.previous:
+            each["revoked"] = ends | each["revoked"]
+        last = {"generation": self.generation, "marbleRoot": pem_of(self.pki.marble_root).decode()}
+        self.previous.insert(0, last | {"until": now + 3600, "revoked": ends})
+        self.generation += 1
+        self.pki = self.pki.rotated()
+        await self._restart_mesh()
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def _restart_mesh(self) -> None:
+        """On the same port, with the new certificate."""
+        self._mesh.close()
+        await self._mesh.wait_closed()
+        self.mesh = (self.pki.marble_root, self.pki.key)
+        self._mesh = Server([self])
+        await self._mesh.start("127.0.0.1", self.mesh_port, ssl=self._mesh_context(), reuse_address=True)
+
+    def _mesh_context(self) -> AnyClientCertContext:
+        return AnyClientCertContext(*self.mesh, client_certificate=ClientCertificate.REQUIRED, alpn=[b"h2"])
+
+    async def unsupported(self, request: web.Request) -> web.Response:
+        self.watched += 1
+        return web.json_response({"status": "error", "data": None}, status=405)
+
+    async def generations(self, request: web.Request) -> web.Response:
+        self.watched += 1
+        if self.generations_status != 200:
+            return web.json_response({"status": "error", "data": None}, status=self.generations_status)
+        if request.query.get("known") == str(self.generation):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.hold):
+                    await self.changed.wait()
+        if self.generations_body is not None:
+            return web.Response(body=self.generations_body)
+        root = pem_of(self.pki.marble_root).decode()
+        report = {"generation": self.generation, "marbleRoot": root, "previous": self.previous}
+        return web.json_response({"status": "success", "data": report})
+
     async def stop(self) -> None:
+        self.hold = 0.0
+        self.changed.set()
         self._mesh.close()
         await self._mesh.wait_closed()
         await self._web.cleanup()
@@ -89,6 +149,10 @@ class FakeCoordinator:
     async def activate(self, stream) -> None:
         request = await stream.recv_message()
         self.activations.append(request)
+        if request.MarbleType in self.refused_types:
+            raise grpclib.GRPCError(
+                grpclib.const.Status.PERMISSION_DENIED, "marble verification failed: unknown marble type requested"
+            )
         if self.refuse:
             raise grpclib.GRPCError(*self.refuse)
         client = stream.peer._transport.get_extra_info("ssl_object").getpeercert(True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import uuid as uuid_module
 from dataclasses import dataclass, field
@@ -73,14 +74,14 @@ class MarblePki:
     trust_domain: str = DEFAULT_TRUST_DOMAIN
     root_key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP384R1()))
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP384R1()))
-    root: x509.Certificate = field(init=False)
+    root: x509.Certificate | None = None
     intermediate: x509.Certificate = field(init=False)
     marble_root: x509.Certificate = field(init=False)
 
     def __post_init__(self) -> None:
         names = [x509.DNSName("localhost")]
         root = "MarbleRun Coordinator"
-        self.root = certificate(
+        self.root = self.root or certificate(
             subject=root, key=self.root_key, issuer=root, issuer_key=self.root_key, names=names, ca=True
         )
         self.intermediate = certificate(
@@ -89,6 +90,10 @@ class MarblePki:
         self.marble_root = certificate(
             subject=INTERMEDIATE, key=self.key, issuer=INTERMEDIATE, issuer_key=self.key, names=names, ca=True
         )
+
+    def rotated(self) -> MarblePki:
+        """The next generation: the same root, another intermediate and Marble Root."""
+        return dataclasses.replace(self, key=ec.generate_private_key(ec.SECP384R1()))
 
     def leaf(
         self,
