@@ -74,7 +74,7 @@ def _package(path: str, package: PackageSpec) -> Iterator[Finding]:
     if package.debug:
         yield Finding(
             path,
-            "debug package: no quote of a debug enclave is accepted, so its marbles cannot start",
+            "debug package: a quote of a debug enclave is never accepted",
             'build the enclave with "debug": false and leave Debug out',
         )
     if package.to_package().underspecified:

@@ -16,7 +16,7 @@ from coordinator.manifest.loading import MOST_WARNINGS
 BASE = full()
 PACKAGE = BASE["Packages"]["shop"]
 MARBLE = BASE["Marbles"]["frontend"]
-DEBUG = "debug package: no quote of a debug enclave is accepted, so its marbles cannot start"
+DEBUG = "debug package: a quote of a debug enclave is never accepted"
 
 
 def findings(**changes: Any) -> list[Finding]:
