@@ -50,9 +50,13 @@ class Manifest:
     def may(self, user: UserSpec, action: Action, resources: Iterable[str] = ()) -> bool:
         """Whether the user's roles together grant the action on all of the resources.
 
-        Without resources: whether a role has the action at all. UPDATE_MANIFEST has no resources.
+        Without resources: whether a role has the action at all. UPDATE_MANIFEST has no resources. A user of another
+        manifest counts as the user of this one with the same name and certificate, and may do nothing if there is none.
         """
-        roles = [role for name in user.roles if action in (role := self.roles[name]).actions]
+        known = self.users.get(user.name)
+        if known is None or known.certificate != user.certificate:
+            return False
+        roles = [role for name in known.roles if action in (role := self.roles[name]).actions]
         return bool(roles) and all(any(role.grants(action, resource) for role in roles) for resource in resources)
 
     def users_with(self, action: Action) -> tuple[str, ...]:

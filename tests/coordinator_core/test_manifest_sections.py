@@ -146,6 +146,16 @@ class TestUsers:
         assert manifest.users_with(Action.UPDATE_MANIFEST) == ("ada", "bob")
         assert manifest.users_with(Action.WRITE_SECRET) == ("ada",)
 
+    def test_a_user_of_an_older_manifest(self):
+        ada = load_full().users["ada"]
+        assert ada.roles == {"owner", "writer"}
+        fewer = {"Certificate": user_pem("ada"), "Roles": ["writer"]}
+        assert not load_full(Users={"ada": fewer}).may(ada, Action.UPDATE_MANIFEST)
+        assert load_full(Users={"ada": fewer}).may(ada, Action.WRITE_SECRET, ["tls"])
+        assert not load_full(**NO_ROLES).may(ada, Action.UPDATE_MANIFEST)
+        other = {"Certificate": user_pem("other"), "Roles": ["owner"]}
+        assert not load_full(Users={"ada": other}).may(ada, Action.UPDATE_MANIFEST)
+
     def test_roles_add_up(self):
         names = {"key": ["ReadSecret"], "tls": ["ReadSecret"]}
         roles = {n: {"ResourceType": "Secrets", "ResourceNames": [n], "Actions": a} for n, a in names.items()}
