@@ -30,6 +30,7 @@ from cli import (
     manifest_update,
     manifest_verify,
     marble_list,
+    marble_run,
     package_info,
     platform_init,
     platform_serve,
@@ -86,8 +87,9 @@ recover.command("decrypt")(recover_decrypt.command)
 recover.command("sign")(recover_sign.command)
 recover.command("encrypt")(recover_encrypt.command)
 
-marble = typer.Typer(help="The marbles of a coordinator.", no_args_is_help=True)
+marble = typer.Typer(help="The marbles of a coordinator, and how to run a program as one.", no_args_is_help=True)
 marble.command("list")(marble_list.command)
+marble.command("run")(marble_run.command)
 
 context = typer.Typer(help="Named deployments, so that no command needs its connection again.", no_args_is_help=True)
 context.command("set")(context_set.command)

@@ -28,7 +28,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confidential_bookstore.attestation.binding import coordinator_report_data
 from confidential_bookstore.attestation.claims import Claims
+from confidential_bookstore.attestation.enclave import MeasuredConfig
 from confidential_bookstore.attestation.package import Package
+from confidential_bookstore.attestation.platforms import Platform
+from confidential_bookstore.attestation.quote import parse_quote
 from confidential_bookstore.attestation.roots import MALFORMED
 from confidential_bookstore.attestation.verifier import Verifier
 from confidential_bookstore.errors import (
@@ -63,6 +66,22 @@ class CoordinatorTrust:
             raise ConfigurationError("a coordinator is trusted by its package or by its root certificate; give one")
         if self.package is not None and self.verifier is None:
             raise ConfigurationError("checking the coordinator's package needs a verifier")
+
+
+def measured_package(measured: MeasuredConfig, platform: Platform) -> Package:
+    """The coordinator that an enclave's configuration requires, of the enclave's own signer unless it names another.
+
+    Raises:
+        ConfigurationError: it requires none, or the platform knows no signers.
+        PlatformError: no quote could be made.
+    """
+    wanted = measured.config.coordinator
+    if wanted is None:
+        raise ConfigurationError("enclave.json names no coordinator", hint='add "coordinator": {"productID": ..., ...}')
+    signer = wanted.signer_id or parse_quote(platform.quote(bytes(64))).mr_signer
+    if not signer:
+        raise ConfigurationError(f"platform {platform.name} has no signer to know the coordinator by")
+    return Package(signer_id=signer, product_id=wanted.product_id, security_version=wanted.security_version)
 
 
 @dataclass(frozen=True, slots=True)

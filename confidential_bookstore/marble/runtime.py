@@ -40,7 +40,7 @@ from confidential_bookstore.marble.activation import (
     write_files,
 )
 from confidential_bookstore.marble.channel import DEFAULT_DEADLINE_SECONDS, MarbleChannel
-from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust
+from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust, measured_package
 from confidential_bookstore.marble.enforcement import Enforcement, Follower
 from confidential_bookstore.marble.environment import MarbleSettings
 from confidential_bookstore.marble.generation_watch import GenerationWatch
@@ -111,7 +111,7 @@ class Marble:
             settings,
             platform=platform,
             verifier=Verifier(measured.trust_root, configured_collateral(settings.collateral_dir, settings.pccs_url)),
-            coordinator_package=_coordinator_package(measured, platform),
+            coordinator_package=measured_package(measured, platform),
             environ=environ,
         )
 
@@ -263,17 +263,6 @@ _REVOKED = "revoked by a manifest update"
 
 def _rfc3339(seconds: float) -> str:
     return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat().replace("+00:00", "Z")
-
-
-def _coordinator_package(measured: MeasuredConfig, platform: Platform) -> Package:
-    """The measured coordinator requirement, of this marble's own signer unless it names another."""
-    wanted = measured.config.coordinator
-    if wanted is None:
-        raise ConfigurationError("enclave.json names no coordinator", hint='add "coordinator": {"productID": ..., ...}')
-    signer = wanted.signer_id or parse_quote(platform.quote(bytes(64))).mr_signer
-    if not signer:
-        raise ConfigurationError(f"platform {platform.name} has no signer to know the coordinator by")
-    return Package(signer_id=signer, product_id=wanted.product_id, security_version=wanted.security_version)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

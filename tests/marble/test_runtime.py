@@ -27,7 +27,7 @@ from confidential_bookstore.attestation.package import Package
 from confidential_bookstore.attestation.simulation.in_process import InProcessPlatform
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.marble import Marble, MarbleSettings
-from confidential_bookstore.marble.runtime import _coordinator_package
+from confidential_bookstore.marble.coordinator_trust import measured_package
 
 RULES = json.dumps([{"name": "buys", "source": "bookbuyer", "methods": [f"{SERVICE}/*"]}])
 ADD = bookstore_pb2_grpc.add_BookstoreServiceServicer_to_server
@@ -109,7 +109,7 @@ def test_the_coordinator_is_of_the_marbles_own_signer_unless_another_is_measured
     wanted = {"productID": 1, "securityVersion": 7} | ({"signerID": named} if named else {})
     config = {"name": "x", "module": "x", "extra": "x", "productID": 3, "securityVersion": 1, "coordinator": wanted}
     measured = MeasuredConfig(config=EnclaveConfig.parse(json.dumps(config)), trust_root_pem=b"")
-    package = _coordinator_package(measured, InProcessPlatform(platform, BOOKSTORE))
+    package = measured_package(measured, InProcessPlatform(platform, BOOKSTORE))
     signer = named or BOOKSTORE.mr_signer.hex()
     assert package == Package(signer_id=signer, product_id=1, security_version=7)
 
