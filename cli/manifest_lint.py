@@ -14,15 +14,18 @@ from cli.manifest_file import read_manifest_file
 from cli.output import OutputFormat, OutputOption, show
 
 
-def check(raw: bytes, *, tolerant: bool) -> tuple[str, ...]:
-    """What is legal but hardly meant.
+def check(raw: bytes, *, tolerant: bool) -> dict[str, str]:
+    """What is legal but hardly meant, and what to do about it.
 
     Raises:
         ManifestError: a coordinator would refuse it.
     """
     from coordinator.manifest import load_manifest  # the coordinator's rules, which no other command needs
+    from coordinator.manifest.lint import lint
 
-    return load_manifest(raw, tolerant=tolerant).warnings
+    manifest = load_manifest(raw, tolerant=tolerant)
+    # The warnings of a manifest are these findings, and what a tolerant reading has passed over.
+    return dict.fromkeys(manifest.warnings, "") | {str(finding): finding.hint for finding in lint(manifest)}
 
 
 def command(
@@ -41,9 +44,11 @@ def command(
     warnings = check(raw, tolerant=tolerant)
     fingerprint = hashlib.sha256(raw).hexdigest()
     if output is OutputFormat.JSON:
-        sys.stdout.write(json.dumps({"ManifestFingerprint": fingerprint, "Warnings": warnings}) + "\n")
+        advice = [{"Warning": warning, "Hint": hint} for warning, hint in warnings.items()]
+        sys.stdout.write(json.dumps({"ManifestFingerprint": fingerprint, "Warnings": advice}) + "\n")
     else:
         show({"ManifestFingerprint": fingerprint, "Warnings": len(warnings)}, output)
-        show({f"{number}.": warning for number, warning in enumerate(warnings, 1)}, output)
+        texts = (f"{warning} ({hint})" if hint else warning for warning, hint in warnings.items())
+        show({f"{number}.": text for number, text in enumerate(texts, 1)}, output)
     if strict and warnings:
         raise typer.Exit(1)

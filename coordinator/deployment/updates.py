@@ -83,7 +83,7 @@ def update(
         raise UpdateError(
             "update already in progress. Acknowledge the update to apply it, or cancel it to start a new one"
         )
-    versions = read_package_update(raw)
+    versions = read_package_update(raw, tolerant=tolerant)
     if versions is not None:
         return _raise_versions(deployment, versions, user, now)
     return _propose(deployment, raw, user, now, tolerant=tolerant)

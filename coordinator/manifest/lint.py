@@ -13,7 +13,7 @@ from coordinator.manifest.config import SealMode
 from coordinator.manifest.fields import join_path
 from coordinator.manifest.marbles import MarbleSpec
 from coordinator.manifest.model import Manifest
-from coordinator.manifest.packages import PackageSpec
+from coordinator.manifest.packages import DEFAULT_TCB_STATUSES, PackageSpec
 from coordinator.manifest.secrets import SecretSpec
 from coordinator.manifest.users import Action, ResourceType, RoleSpec
 from coordinator.pki.certificate_template import CertificateTemplate
@@ -101,7 +101,11 @@ def _package(path: str, package: PackageSpec) -> Iterator[Finding]:
             f"accepts platforms whose known holes are not closed: {', '.join(dict.fromkeys(doubtful))}",
             "update the platforms instead",
         )
-    if "SWHardeningNeeded" in package.accepted_tcb_statuses and not package.accepted_advisories:
+    if (
+        "SWHardeningNeeded" in package.accepted_tcb_statuses
+        and package.accepted_tcb_statuses != DEFAULT_TCB_STATUSES  # what nobody has thought about is no finding
+        and not package.accepted_advisories
+    ):
         yield Finding(
             f"{path}.AcceptedAdvisories",
             "empty: SWHardeningNeeded is accepted for every advisory, future ones too",
@@ -119,6 +123,7 @@ def _marbles(manifest: Manifest) -> Iterator[Finding]:
     for name, marble in manifest.marbles.items():
         path = join_path("Marbles", name)
         yield from _parameters(f"{path}.Parameters", marble)
+        yield from _missing(manifest, f"{path}.Parameters", marble)
         if marble.max_activations:
             yield Finding(
                 f"{path}.MaxActivations",
@@ -131,6 +136,12 @@ def _marbles(manifest: Manifest) -> Iterator[Finding]:
                 "a marble of another such type that is started with the same UUID gets the same secrets",
                 "leave it out, unless secrets of an old deployment must stay what they were",
             )
+
+
+def _missing(manifest: Manifest, path: str, marble: MarbleSpec) -> Iterator[Finding]:
+    """A function would refuse it, but printing it alone gives `<no value>`, as in Go."""
+    for name in sorted(marble.references - manifest.secrets.keys()):
+        yield Finding(path, f"a template names a secret that does not exist: {name[:80]!a}", "check its spelling")
 
 
 def _parameters(path: str, marble: MarbleSpec) -> Iterator[Finding]:
@@ -226,6 +237,13 @@ def _tls(manifest: Manifest) -> Iterator[Finding]:
         ports = [incoming.port for incoming in tag.incoming]
         if len(set(ports)) < len(ports):
             yield Finding(f"{path}.Incoming", "a port stands there twice, the last one counts", "leave one out")
+        for index, incoming in enumerate(tag.incoming):
+            if incoming.disable_client_auth:
+                yield Finding(
+                    f"{path}.Incoming[{index}].DisableClientAuth",
+                    "anybody can connect: who calls is not known",
+                    "leave it out, unless the callers are no marbles",
+                )
         if name not in used:
             yield Finding(path, "no marble has this tag", "leave it out")
 
@@ -241,6 +259,6 @@ def _config(manifest: Manifest) -> Iterator[Finding]:
     if manifest.config.seal_mode is SealMode.DISABLED:
         yield Finding(
             "Config.SealMode",
-            "Disabled: every start of the coordinator waits for the owners of the recovery keys",
+            "Disabled: nothing is kept, so every start of the coordinator begins a new deployment with new roots",
             "leave SealMode out, unless this is what you want",
         )

@@ -13,14 +13,16 @@ from coordinator.manifest import load_manifest
 from coordinator.manifest.lint import Finding, lint
 from coordinator.manifest.loading import MOST_WARNINGS
 
-BASE = full()
+# Everything but what is never careful.
+CAREFUL = {"web": full()["TLS"]["web"] | {"Incoming": [{"Port": "9000"}]}}
+BASE = full(TLS=CAREFUL)
 PACKAGE = BASE["Packages"]["shop"]
 MARBLE = BASE["Marbles"]["frontend"]
 DEBUG = "debug package: a quote of a debug enclave is never accepted"
 
 
 def findings(**changes: Any) -> list[Finding]:
-    return list(lint(load_manifest(json.dumps(full(**changes)).encode())))
+    return list(lint(load_manifest(json.dumps(full(**({"TLS": CAREFUL} | changes))).encode())))
 
 
 def of_package(**fields: Any) -> dict[str, Any]:
@@ -60,7 +62,11 @@ def test_a_careful_manifest_gives_no_warning():
         (of_package(SecurityVersion=0), "Packages.shop", "SecurityVersion is 0 or missing"),
         (of_package(AcceptedTCBStatuses=["Revoked"]), "Packages.shop.AcceptedTCBStatuses", "not closed: Revoked"),
         (of_package(AcceptedTCBStatuses=["OutOfDate"]), "Packages.shop.AcceptedTCBStatuses", "not closed: OutOfDate"),
-        (of_package(AcceptedAdvisories=[]), "Packages.shop.AcceptedAdvisories", "for every advisory"),
+        (
+            of_package(AcceptedTCBStatuses=["UpToDate", "SWHardeningNeeded"], AcceptedAdvisories=[]),
+            "Packages.shop.AcceptedAdvisories",
+            "for every advisory",
+        ),
         (
             with_entry("Packages", "old", PACKAGE),
             "Packages.old",
@@ -119,6 +125,12 @@ def test_a_careful_manifest_gives_no_warning():
             "the same key as RecoveryKeys.ada",
         ),
         (with_entry("TLS", "x", {}), "TLS.x", "no marble has this tag"),
+        ({"TLS": full()["TLS"]}, "TLS.web.Incoming[0].DisableClientAuth", "anybody can connect"),
+        (
+            of_parameters(Env=MARBLE["Parameters"]["Env"] | {"X": "{{ .Secrets.nowhere }}"}),
+            "Marbles.frontend.Parameters",
+            "names a secret that does not exist",
+        ),
         (
             {"TLS": {"web": {"Incoming": [{"Port": "80"}, *BASE["TLS"]["web"]["Incoming"], {"Port": "80"}]}}},
             "TLS.web.Incoming",
@@ -172,4 +184,4 @@ def test_warnings_are_bounded():
     warnings = load_manifest(json.dumps(full(Packages=BASE["Packages"] | packages)).encode()).warnings
     assert len(warnings) == MOST_WARNINGS + 1
     assert warnings[0] == f"Packages.p0: {DEBUG}"
-    assert warnings[-1] == f"{5 * 20_000 - MOST_WARNINGS} more warnings"
+    assert warnings[-1] == f"{4 * 20_000 + 1 - MOST_WARNINGS} more warnings"
