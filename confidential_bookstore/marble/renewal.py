@@ -23,6 +23,7 @@ _RENEW_AFTER = 2 / 3
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 # An update asks all marbles at once. They come one after the other, and not before their peers have heard of it, too.
 _SOONEST, _LATEST = 0.1, 0.5
+_AGAIN = 1.0  # when one of several coordinators has not heard of the update yet
 
 _log = structlog.get_logger()
 
@@ -67,12 +68,13 @@ class Renewal:
     async def run(self) -> None:
         """Renews again and again; returns only after a refusal, when the certificate is of no use any longer."""
         while True:
-            await self._pause(_RENEW_AFTER * self._seconds_left())
+            await self._pause(_AGAIN if self._live.outdated else _RENEW_AFTER * self._seconds_left())
             while (activation := await self._unless_denied()) is None:
                 if not await self._pause(self._seconds_left()):
                     await self._expired()
                     return
             self._live.replace(activation.identity)
+            self._wanted.clear()
             try:
                 await self._renewed(activation)
             except BookstoreError as error:  # the new certificate is in force; the next renewal must still come

@@ -58,6 +58,7 @@ class FakeCoordinator:
     original: bool = False
     package: Package = MARBLE_PACKAGE
     accept_any: bool = False  # like a coordinator that asks for no evidence
+    stale: list[MarblePki] = field(default_factory=list)  # what the next activations are issued by
     generation: int = 0
     previous: list[dict] = field(default_factory=list)
     generations_status: int = 200
@@ -164,12 +165,11 @@ class FakeCoordinator:
         except AttestationError as error:
             message = f"marble verification failed: invalid quote: {error}"
             raise grpclib.GRPCError(grpclib.const.Status.PERMISSION_DENIED, message) from error
-        chain, key = self.pki.leaf(
-            self.issue_type or request.MarbleType, uuid=request.UUID, lifetime=self.lifetime, age=1.0
-        )
+        pki = self.stale.pop() if self.stale else self.pki
+        chain, key = pki.leaf(self.issue_type or request.MarbleType, uuid=request.UUID, lifetime=self.lifetime, age=1.0)
         env = {
             **self.env,
-            "MARBLE_PREDEFINED_ROOT_CA": pem_of(self.pki.marble_root),
+            "MARBLE_PREDEFINED_ROOT_CA": pem_of(pki.marble_root),
             "MARBLE_PREDEFINED_COORDINATOR_ROOT_CA": pem_of(self.pki.root),
             "MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN": chain,
             "MARBLE_PREDEFINED_PRIVATE_KEY": key,

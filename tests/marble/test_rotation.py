@@ -207,6 +207,23 @@ async def test_several_updates_in_a_row(coordinator, start):
     assert calling.failures == []
 
 
+async def test_a_renewal_that_brings_an_old_generation_is_repeated(coordinator, start):
+    """One of several coordinators may not have heard of the update yet."""
+    store = await start("bookstore")
+    coordinator.stale = [coordinator.pki] * 2
+    await coordinator.rotate()
+    await until(lambda: store._live.generations.number == 1 and not store._live.outdated)
+    assert len(coordinator.activations) == 4
+
+
+async def test_a_marble_that_starts_with_an_old_generation_renews_at_once(coordinator, start):
+    before = coordinator.pki
+    await coordinator.rotate()
+    coordinator.stale = [before]
+    store = await start("bookstore")
+    await until(lambda: not store._live.outdated, 3)
+
+
 async def test_a_marble_that_starts_late_talks_to_those_that_have_not_renewed(coordinator, start):
     store = await start("bookstore")
     port = await serving(store)
