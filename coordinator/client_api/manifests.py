@@ -9,11 +9,12 @@ from aiohttp import web
 
 from confidential_bookstore.errors import NotFound
 from coordinator.client_api.authentication import Identify
-from coordinator.client_api.envelope import go_map, success
+from coordinator.client_api.envelope import success
 from coordinator.client_api.go_json import read_object
 from coordinator.client_api.routes import Incoming
 from coordinator.deployment.live import LiveDeployment
 from coordinator.monitoring.events import Clock
+from coordinator.transport.json_text import go_map
 
 log = structlog.get_logger()
 

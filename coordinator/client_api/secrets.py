@@ -14,13 +14,14 @@ from confidential_bookstore.attestation.roots import MALFORMED
 from confidential_bookstore.errors import InvalidRequest
 from confidential_bookstore.secret import Secret
 from coordinator.client_api.authentication import Identify
-from coordinator.client_api.envelope import go_map, success
+from coordinator.client_api.envelope import success
 from coordinator.client_api.go_json import JsonObject, read_object
 from coordinator.client_api.routes import Incoming
 from coordinator.deployment.live import LiveDeployment
 from coordinator.deployment.user_secrets import UserSecret, read_secrets, set_secrets
 from coordinator.manifest.users import UserSpec
 from coordinator.monitoring.events import Clock
+from coordinator.transport.json_text import go_map
 
 Uploads = Mapping[str, UserSecret]
 

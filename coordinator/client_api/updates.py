@@ -11,7 +11,7 @@ from aiohttp import web
 
 from confidential_bookstore.errors import ManifestError, NoUpdatePending
 from coordinator.client_api.authentication import Identify
-from coordinator.client_api.envelope import go_map, success
+from coordinator.client_api.envelope import success
 from coordinator.deployment import updates
 from coordinator.deployment.deployment import Deployment
 from coordinator.deployment.live import LiveDeployment
@@ -19,6 +19,7 @@ from coordinator.deployment.state import Phase
 from coordinator.deployment.updates import UpdateOutcome
 from coordinator.manifest.users import UserSpec
 from coordinator.monitoring.events import Clock
+from coordinator.transport.json_text import go_map
 
 log = structlog.get_logger()
 

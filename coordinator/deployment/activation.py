@@ -28,9 +28,9 @@ from coordinator.manifest import FileSpec, Manifest, MarbleSpec
 from coordinator.manifest.fields import join_path
 from coordinator.manifest.template import Namespace, TemplateKind, template_data
 from coordinator.pki.authority import Authority, IssuedCertificate, RandomBytes
+from coordinator.secret_value import SecretType, SecretValue
 from coordinator.secrets.lifecycle import SecretValues
 from coordinator.secrets.on_demand import secrets_of_marble
-from coordinator.secrets.value import SecretType, SecretValue
 
 ROOT_CA = "MARBLE_PREDEFINED_ROOT_CA"
 CERTIFICATE_CHAIN = "MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"

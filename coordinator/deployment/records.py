@@ -15,8 +15,8 @@ from confidential_bookstore.errors import SealedStateError
 from coordinator.deployment.state import MANIFEST, PACKAGES, PREVIOUS_SECRETS, SECRETS, USERS, CoordinatorState
 from coordinator.manifest import Manifest, PackageSpec
 from coordinator.manifest.users import Action, UserSpec
+from coordinator.secret_value import SecretValue
 from coordinator.secrets.lifecycle import SecretValues
-from coordinator.secrets.value import SecretValue
 
 # What an update replaces as a whole.
 MANIFEST_PREFIXES = (PACKAGES, USERS, SECRETS, PREVIOUS_SECRETS)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from confidential_bookstore.errors import StateError
 from coordinator.manifest.tls import TlsTagSpec
-from coordinator.secrets.value import SecretValue
+from coordinator.secret_value import SecretValue
 
 
 def ttls_config(

@@ -22,8 +22,8 @@ from coordinator.deployment.state import SECRETS, Phase
 from coordinator.manifest import SecretSpec
 from coordinator.manifest.dry_run import check_templates
 from coordinator.manifest.users import Action, UserSpec
+from coordinator.secret_value import SecretType, SecretValue
 from coordinator.secrets.on_demand import empty_value
-from coordinator.secrets.value import SecretType, SecretValue
 
 
 def _nothing() -> Secret[bytes]:

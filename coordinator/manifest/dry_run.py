@@ -14,7 +14,7 @@ from coordinator.manifest.fields import join_path
 from coordinator.manifest.marbles import MarbleSpec, ParametersSpec
 from coordinator.manifest.secrets import SecretSpec
 from coordinator.manifest.template import Bounds, Namespace, TemplateKind, template_data
-from coordinator.secrets.value import SecretType, SecretValue
+from coordinator.secret_value import SecretType, SecretValue
 
 # A marble receives its parameters in one gRPC message of at most 4 MiB, certificates and keys included.
 MAX_PARAMETERS_SIZE = 4 * 1024 * 1024 - 64 * 1024

@@ -25,7 +25,7 @@ from coordinator.manifest.recovery_keys import MOST_RECOVERY_KEYS, read_recovery
 from coordinator.manifest.secrets import SecretSpec, read_secret
 from coordinator.manifest.tls import read_tls_tag
 from coordinator.manifest.users import Action, check_certificates_differ, read_role, read_user
-from coordinator.secrets.value import SecretType
+from coordinator.secret_value import SecretType
 
 SECTIONS = (
     "Packages",

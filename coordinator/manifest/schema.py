@@ -32,7 +32,7 @@ from coordinator.manifest.schema_terms import (
 )
 from coordinator.manifest.secrets import CURVE_SIZES, LARGEST_SYMMETRIC_KEY, LONGEST_VALIDITY, RSA_SIZES
 from coordinator.manifest.users import ACTIONS, ResourceType
-from coordinator.secrets.value import SecretType
+from coordinator.secret_value import SecretType
 
 _UINT16_MAX = 2**16 - 1
 _NOTHING: Schema = {"enum": [None, ""]}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from coordinator.manifest.certificates import read_certificate_template
 from coordinator.manifest.fields import Fields, Node, one_of
 from coordinator.pki.certificate_template import DEFAULT_VALID_FOR, CertificateTemplate
-from coordinator.secrets.value import SecretType
+from coordinator.secret_value import SecretType
 
 LARGEST_SYMMETRIC_KEY = 255 * 32 * 8  # bits: what HKDF-SHA256 gives (RFC 5869)
 LONGEST_VALIDITY = 106_751  # days: what fits into Go's duration

@@ -12,7 +12,6 @@ from typing import Final
 
 from aiohttp import web
 
-from coordinator.client_api.envelope import go_json
 from coordinator.deployment.live import LiveDeployment
 from coordinator.deployment.state import Phase
 from coordinator.monitoring import prometheus
@@ -24,6 +23,7 @@ from coordinator.monitoring.metrics import (
     coordinator_families,
     exposition,
 )
+from coordinator.transport.json_text import go_json
 
 NOT_READY: Final[Mapping[Phase, str]] = {
     Phase.UNINITIALIZED: "the coordinator has not started yet\n",

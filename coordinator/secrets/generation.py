@@ -24,7 +24,7 @@ from confidential_bookstore.errors import ManifestError
 from confidential_bookstore.secret import Secret
 from coordinator.manifest import SecretSpec
 from coordinator.pki.authority import Authority, RandomBytes, issuer_key_identifier, serial_number
-from coordinator.secrets.value import SecretType, SecretValue
+from coordinator.secret_value import SecretType, SecretValue
 
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 

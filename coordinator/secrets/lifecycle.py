@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 
 from coordinator.manifest import SecretSpec
 from coordinator.pki.authority import Authority, RandomBytes
+from coordinator.secret_value import SecretValue
 from coordinator.secrets.generation import generate_shared
-from coordinator.secrets.value import SecretValue
 
 
 @dataclass(frozen=True, slots=True)

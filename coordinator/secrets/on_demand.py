@@ -14,9 +14,9 @@ from uuid import UUID
 from confidential_bookstore.secret import Secret
 from coordinator.manifest import SecretSpec
 from coordinator.pki.authority import Authority, RandomBytes
+from coordinator.secret_value import SecretType, SecretValue
 from coordinator.secrets.generation import generate_unique
 from coordinator.secrets.lifecycle import SecretValues
-from coordinator.secrets.value import SecretType, SecretValue
 
 
 class SecretsOnDemand(Mapping[str, SecretValue]):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.client_api.envelope import error, fail, go_json, go_map, success
+from coordinator.client_api.envelope import error, fail, success
+from coordinator.transport.json_text import go_json, go_map
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

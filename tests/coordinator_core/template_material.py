@@ -7,7 +7,7 @@ import pytest
 from confidential_bookstore.errors import TemplateError
 from confidential_bookstore.secret import Secret
 from coordinator.manifest.template import Namespace, TemplateKind, parse_template, template_data
-from coordinator.secrets.value import SecretType, SecretValue
+from coordinator.secret_value import SecretType, SecretValue
 
 KEY = bytes(range(16))
 CERTIFICATE = b"certificate " * 10

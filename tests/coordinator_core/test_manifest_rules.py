@@ -12,7 +12,7 @@ from confidential_bookstore.errors import ManifestError, TemplateError
 from confidential_bookstore.secret import Secret
 from coordinator.manifest.dry_run import MAX_TOTAL_STEPS, check_templates
 from coordinator.manifest.template import Template
-from coordinator.secrets.value import SecretType, SecretValue
+from coordinator.secret_value import SecretType, SecretValue
 
 
 def refusal(**changes) -> str:

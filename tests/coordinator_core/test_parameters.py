@@ -18,9 +18,9 @@ from confidential_bookstore.pki.names import marble_type_of
 from confidential_bookstore.secret import Secret
 from coordinator.deployment.activation import ActivationRequest, Parameters, build_parameters, check_request, parse_uuid
 from coordinator.manifest import Manifest
+from coordinator.secret_value import SecretType, SecretValue
 from coordinator.secrets.generation import unique_symmetric
 from coordinator.secrets.lifecycle import SecretValues, first_values
-from coordinator.secrets.value import SecretType, SecretValue
 
 TEXT = "3f9a8c52-6c6e-4f8e-9d2b-5a1f0c7e4d11"
 ID = UUID(TEXT)

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
 from confidential_bookstore.errors import ManifestError
+from coordinator.secret_value import SecretType, SecretValue
 from coordinator.secrets.generation import generate_shared
-from coordinator.secrets.value import SecretType, SecretValue
 
 
 def generate(authority, *, now: dt.datetime = NOW, **secret: Any) -> SecretValue:

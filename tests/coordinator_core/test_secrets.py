@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from confidential_bookstore.errors import SealedStateError
 from confidential_bookstore.secret import Secret
+from coordinator.secret_value import SecretType, SecretValue
 from coordinator.secrets.generation import generate_unique, unique_symmetric
 from coordinator.secrets.lifecycle import first_values
-from coordinator.secrets.value import SecretType, SecretValue
 
 ROOT = Secret(bytes(range(32)))
 UUID_1 = UUID("3f9a8c52-6c6e-4f8e-9d2b-5a1f0c7e4d11")

@@ -12,7 +12,7 @@ from template_material import DATA, KEY, MARBLERUN, SECRETS, refusal, render, se
 
 from confidential_bookstore.errors import StateError, TemplateError
 from coordinator.manifest.template import TemplateKind, parse_template, template_data
-from coordinator.secrets.value import SecretType, SecretValue
+from coordinator.secret_value import SecretType, SecretValue
 
 LARGE = template_data({"key": secret(SecretType.SYMMETRIC_KEY, b"k" * 1_500_000)}, {})
 MILLION = '{{ $x := printf "%1000000d" 1 }}'

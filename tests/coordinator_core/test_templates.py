@@ -11,7 +11,7 @@ from template_material import CERTIFICATE, DATA, KEY, MARBLERUN, SECRETS, refusa
 from template_material import render as render_go
 
 from coordinator.manifest.template import Namespace, TemplateKind, parse_template, template_data
-from coordinator.secrets.value import SecretType
+from coordinator.secret_value import SecretType
 
 MORE = template_data(
     SECRETS | {"nul": secret(SecretType.PLAIN, b"a\0b"), "ключ_1": secret(SecretType.SYMMETRIC_KEY, b"\xff")},

@@ -86,7 +86,7 @@ def test_what_is_in_it(archive, platform, config_path):
 
 def test_what_is_not_in_it(archive):
     for name in archive.namelist():
-        assert not name.startswith("confidential_bookstore/attestation/simulation")
+        assert not name.startswith(("confidential_bookstore/attestation/simulation", "confidential_bookstore/owner"))
         assert "__pycache__" not in name
         assert not name.endswith((".pyi", ".h", "RECORD", "INSTALLER", "direct_url.json"))
         assert name.split("/")[0] not in {"pytest", "typer", "rich", "aiohttp", "grpc", "sqlalchemy"}

@@ -28,8 +28,8 @@ from confidential_bookstore.attestation.simulation import bootstrap, dependencie
 from confidential_bookstore.errors import ConfigurationError, ImageInvalid
 
 LIBRARY = "confidential_bookstore"
-# The simulated CPU is outside of every enclave.
-_SIMULATION = f"{LIBRARY}/attestation/simulation/"
+# The simulated CPU is outside of every enclave, and so is who owns it.
+_OUTSIDE = (f"{LIBRARY}/attestation/simulation/", f"{LIBRARY}/owner/")
 _DATE = (1980, 1, 1, 0, 0, 0)
 _MARSHAL_VERSION = 2
 _UNCHECKED_HASH = 0b01  # PEP 552: valid by its hash, which is not checked against a source file
@@ -93,7 +93,7 @@ def _package(project_root: Path, folder: str) -> Iterator[tuple[str, bytes]]:
             yield str(parent / "__init__.py"), init.read_bytes()
     for path in (project_root / folder).rglob("*"):
         name = path.relative_to(project_root).as_posix()
-        if path.suffix in _OWN_SUFFIXES and "__pycache__" not in path.parts and not name.startswith(_SIMULATION):
+        if path.suffix in _OWN_SUFFIXES and "__pycache__" not in path.parts and not name.startswith(_OUTSIDE):
             yield name, path.read_bytes()
 
 

@@ -10,7 +10,7 @@ import base64
 import binascii
 
 from coordinator.manifest.template.values import Certificate, Key, Nil, Unsuitable, Value, WholeSecret
-from coordinator.secrets.value import SecretType
+from coordinator.secret_value import SecretType
 
 
 def pem(value: Value) -> bytes:

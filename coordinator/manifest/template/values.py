@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from confidential_bookstore.secret import Secret
-from coordinator.secrets.value import SecretType, SecretValue
+from coordinator.secret_value import SecretType, SecretValue
 
 
 class TemplateKind(enum.Enum):
