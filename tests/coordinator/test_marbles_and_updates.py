@@ -1,4 +1,4 @@
-"""Real marbles of a real coordinator while its manifest is updated: who goes is out in seconds, others notice nothing."""
+"""Real marbles of a real coordinator while its manifest is updated: who goes is out in seconds, others see nothing."""
 
 from __future__ import annotations
 
