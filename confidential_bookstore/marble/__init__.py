@@ -2,9 +2,9 @@
 
 `Marble` is all that most services need; `current_peer()` tells a servicer who calls. Beneath it, one module per idea:
 `coordinator_trust` and `activation` (getting in), `identity`, `renewal` and `credentials` (staying in), `generations`,
-`generation_watch` and `enforcement` (hearing who is out), `server`, `interceptors`, `callers` and `peer` (being called),
-`channel`, `line_call` and `preflight` (calling), and `journal` (remembering). `premain` is for programs that use none
-of this.
+`generation_watch` and `enforcement` (hearing who is out), `server`, `interceptors`, `callers`, `peer` (being called),
+`channel`, `line_call`, `preflight` (calling), and `journal` (remembering). `premain` is for programs that use none of
+this.
 """
 
 from confidential_bookstore.marble.channel import MarbleChannel
