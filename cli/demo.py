@@ -52,7 +52,8 @@ async def run(folder: Path, network: str, *, once: bool, output: OutputFormat) -
             _print(console, parts, output)
             told.set()
             if not once:
-                console.print("everything keeps running; Ctrl-C stops it\n")
+                console.print("everything keeps running; Ctrl-C stops it")
+                console.print(f"ask as its owner, elsewhere: CBS_CONTEXT={workspace.owner.contexts} cbs verify\n")
                 await _watch(console, topology, stop)
                 progress("stopping")
         return all(part.good for part in parts)

@@ -35,8 +35,11 @@ class DataOwner:
         self._address = address
         self._trust = trust
 
-    async def set_manifest(self, manifest: bytes) -> None:
+    async def set_manifest(self, manifest: bytes) -> dict[str, bytes]:
         """Verify the coordinator, then give it the manifest; nothing happens if it has one already.
+
+        Returns:
+            Encrypted recovery secrets by the name of the key; the coordinator says them once.
 
         Raises:
             CoordinatorUntrusted: the coordinator is not what it should be.
@@ -45,9 +48,9 @@ class DataOwner:
         """
         api, _ = await self._verified()
         if (await asyncio.to_thread(api.status)).code != _ACCEPTING_MANIFEST:
-            return
+            return {}
         try:
-            await asyncio.to_thread(api.set_manifest, manifest)
+            return await asyncio.to_thread(api.set_manifest, manifest)
         except CoordinatorRefused as refused:
             raise ManifestError(f"the coordinator refuses the manifest: {refused.message}") from refused
 
@@ -63,7 +66,12 @@ class DataOwner:
         in_force = await asyncio.to_thread(api.manifest)
         expected = hashlib.sha256(manifest).hexdigest()
         if in_force.fingerprint != expected:
-            raise CoordinatorUntrusted("another manifest is in force", got=in_force.fingerprint, expected=expected)
+            raise CoordinatorUntrusted(
+                "another manifest is in force",
+                got=in_force.fingerprint,
+                expected=expected,
+                hint="bring it up to date with `cbs manifest update`, or begin anew: remove the coordinator's state",
+            )
         if verified.claims is None:
             raise CoordinatorUntrusted("the coordinator was not attested", expected="trust by its package")
         return VerifiedDeployment(verified.claims, expected)

@@ -57,6 +57,7 @@ class System:
         self.manifest = manifest or build_manifest(
             PROJECT_ROOT / "deploy" / "manifests",
             {name: sigstruct.parse(enclaves[name].signature) for name in MARBLES},
+            workspace.owner,
         )
         self.deployment: VerifiedDeployment | None = None
         self._report = report
@@ -74,13 +75,25 @@ class System:
             self._report("starting the marbles and the thief in theirs")
             await asyncio.gather(*(self._start(name) for name in ENCLAVES if name != "coordinator"))
             self._report("verifying the coordinator, setting the manifest")
-            await self._as_owner(lambda owner: owner.set_manifest(self.manifest))
+            if secrets := await self._as_owner(lambda owner: owner.set_manifest(self.manifest)):
+                self.workspace.owner.save_recovery_secrets(secrets)
+            self._save_context()
             self.deployment = await self._as_owner(lambda owner: owner.verify(self.manifest))
             self._cleanup = cleanup.pop_all()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         await self._cleanup.aclose()
+
+    def _save_context(self) -> None:
+        """So that `cbs` can ask the owner's questions while everything runs."""
+        self.workspace.owner.save_context(
+            policy={"UniqueID": sigstruct.parse(self.enclaves["coordinator"].signature).mr_enclave.hex()},
+            trust_root=self.workspace.trust_root,
+            coordinator=self.topology.client_address,
+            metrics=self.topology.events_url.removeprefix("http://"),
+            pccs=self.topology.pccs_url,
+        )
 
     def coordinator_trust(self) -> CoordinatorTrust:
         """By what a data owner knows the coordinator: its exact measurement, under the platform's root."""
