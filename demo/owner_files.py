@@ -4,6 +4,7 @@
     recovery-key.pem            opens the coordinator's state when the machine that sealed it is lost,
     recovery.json               with this, which the coordinator gave when the manifest was set
     coordinator.json            the code that the coordinator must run
+    trust-root.pem              the root that its quote must lead to
     contexts.json               all of it as a context of `cbs`
 
 In the demo they lie on the machine that runs everything. In life they are on the owner's own.
@@ -74,23 +75,24 @@ class OwnerFiles:
         self._write("recovery.json", json.dumps({"RecoverySecrets": encoded}, indent=2).encode())
 
     def save_context(
-        self, *, policy: Mapping[str, object], trust_root: Path, coordinator: str, metrics: str, pccs: str
+        self, *, policy: Mapping[str, object], trust_root: bytes, coordinator: str, metrics: str, pccs: str
     ) -> None:
         """The context `demo`.
 
         Args:
             policy: the coordinator's package, with a manifest's field names.
-            trust_root: PEM of the root that quotes lead to.
+            trust_root: that quotes must lead to, PEM.
             coordinator: `host:port` of the client API.
             metrics: of the page for operators.
             pccs: URL.
         """
         self._write("coordinator.json", json.dumps(policy, indent=2).encode())
+        self._write("trust-root.pem", trust_root)
         contexts = Contexts.load(self.contexts)
         contexts.by_name[CONTEXT] = Context(
             coordinator=coordinator,
             policy=str(self.folder / "coordinator.json"),
-            trust_root=str(trust_root),
+            trust_root=str(self.folder / "trust-root.pem"),
             pccs=pccs,
             user_cert=str(self.folder / "user.pem"),
             user_key=str(self.folder / "user-key.pem"),

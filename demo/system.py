@@ -89,7 +89,7 @@ class System:
         """So that `cbs` can ask the owner's questions while everything runs."""
         self.workspace.owner.save_context(
             policy={"UniqueID": sigstruct.parse(self.enclaves["coordinator"].signature).mr_enclave.hex()},
-            trust_root=self.workspace.trust_root,
+            trust_root=self.platform.root_pem,
             coordinator=self.topology.client_address,
             metrics=self.topology.events_url.removeprefix("http://"),
             pccs=self.topology.pccs_url,

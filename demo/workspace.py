@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from confidential_bookstore.attestation.simulation import sigstruct
-from confidential_bookstore.attestation.simulation.platform_file import ROOT_FILE
 from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
 from confidential_bookstore.attestation.simulation.signing import IMAGE_SUFFIX, SignedEnclave, sign_enclave
 from demo.owner_files import OwnerFiles
@@ -48,11 +47,6 @@ class Workspace:
     def owner(self) -> OwnerFiles:
         """Keys of the data owner."""
         return OwnerFiles(self.root / "owner")
-
-    @property
-    def trust_root(self) -> Path:
-        """The root certificate of this installation's simulated platform."""
-        return self.root / "platform" / ROOT_FILE
 
     def platform(self) -> SimulatedPlatform:
         """This installation's simulated platform, made on first use."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from auditor import bought
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
@@ -28,10 +30,43 @@ def test_each_command_of_the_readme_is_run_here():
     """`make test` is what runs this."""
     assert [command.split()[:3] for command in COMMANDS] == [
         ["make", "demo"],
+        ["export", "CBS_CONTEXT=.run/owner/contexts.json"],
+        ["cbs", "verify", "--evidence"],
+        ["python", "docs/verify_evidence.py", "evidence"],
+        ["cbs", "marble", "list"],
+        ["cbs", "manifest", "update"],
+        ["cbs", "manifest", "log"],
         ["make", "test"],
         ["cbs", "enclave", "sign"],
         ["cbs", "enclave", "info"],
     ]
+
+
+async def test_what_its_owner_asks(system, tmp_path):
+    """Run as written, while everything runs; and the update does what the README says."""
+    running = system()
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "docs").symlink_to(ROOT / "docs")
+    (project / ".run").symlink_to(running.workspace.root)
+    async with running:
+        await bought(running, more_than=0)
+        script = "\n".join(["set -e", *(line for line in COMMANDS if line.split()[0] in ("export", "python", "cbs"))])
+        script = script[: script.index("cbs enclave")]
+        done = await asyncio.to_thread(run, ["bash", "-c", script], cwd=project)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(r"^Verdict +verified$", done.stdout, re.MULTILINE)
+        assert re.search(r"^verified$", done.stdout, re.MULTILINE)  # the script that checks the evidence
+        assert re.search(r"^bookwarehouse .* version 1 ", done.stdout, re.MULTILINE)
+        assert (
+            '"update":"SecurityVersion increased","user":"owner","package":"bookbuyer","new version":2' in done.stdout
+        )
+        log = running.workspace.logs / "bookbuyer.log"
+        for _ in range(100):
+            if "revoked-by-manifest-update" in await asyncio.to_thread(log.read_text):
+                break
+            await asyncio.sleep(0.1)
+        assert "revoked-by-manifest-update" in await asyncio.to_thread(log.read_text)
 
 
 def test_make_demo_shows_what_the_readme_says(run_dir, network):
