@@ -1,4 +1,4 @@
-"""kill -9 at every operation on the disk: a coordinator comes back with the old state or the new one, never with none."""
+"""kill -9 at every operation on the disk: a coordinator comes back with the old state or the new one, never none."""
 
 from __future__ import annotations
 
