@@ -53,6 +53,7 @@ from coordinator.monitoring.metrics import ActivationCounters, GrpcMetrics
 from coordinator.pki.certificate_request import MAX_REQUEST_SIZE
 from coordinator.transport.paced_log import PacedLog
 from coordinator.transport.tls import peer_certificate_der
+from coordinator.transport.turns import Turns
 
 log = structlog.get_logger()
 
@@ -73,6 +74,7 @@ class MarbleApi:
         trust_domain: in the names of marbles.
         leaf_lifetime: of their certificates.
         clock: the time, with its zone.
+        turns: one for each activation, so that many activations at once do not hold up the client API.
         refusals: anybody on the network can cause them.
     """
 
@@ -85,6 +87,7 @@ class MarbleApi:
     trust_domain: str
     leaf_lifetime: dt.timedelta
     clock: Callable[[], dt.datetime] = utc_now
+    turns: Turns = field(default_factory=Turns)
     refusals: PacedLog = field(default_factory=lambda: PacedLog("warning"))
 
     def __mapping__(self) -> dict[str, Handler]:
@@ -103,6 +106,7 @@ class MarbleApi:
             GRPCError: it is refused, with MarbleRun's status and message.
             BookstoreError: likewise; the class says which status.
         """
+        await self.turns.take()
         deployment = self.live.current
         manifest = deployment.manifest
         self.counters.attempted(request.marble_type, manifest.marbles if manifest else ())

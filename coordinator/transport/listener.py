@@ -217,6 +217,8 @@ class Listener:
         loop = asyncio.get_running_loop()
         while True:
             await self._slots.acquire()
+            # Accepting may not wait at all. One connection in each pass of the loop leaves everybody else a turn.
+            await asyncio.sleep(0)
             try:
                 accepted, peer = await loop.sock_accept(self._listening)
             except OSError as error:  # no file descriptors left, or the peer is gone already
@@ -229,7 +231,6 @@ class Listener:
                 accepted.close()
                 self._slots.release()
                 self._refused("connection refused", reason="its source has too many", source=source)
-                await asyncio.sleep(0)  # accepting may not wait at all, and then nobody else would get a turn
                 continue
             self._sources[source] += 1
             connection = GuardedConnection(self._inside, self._limits, self._dropped)
