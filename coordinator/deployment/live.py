@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import structlog
@@ -58,6 +58,7 @@ class LiveDeployment:
         self._sealed = sealed
         self._restore = restore
         self._recovering = recovering
+        self._announced = deployment
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
@@ -112,19 +113,25 @@ class LiveDeployment:
 
     async def refresh(self) -> None:
         """Takes up what another coordinator has sealed."""
-        async with self._changing:
+        async with self._in_turn():
             if await asyncio.to_thread(self._sealed.changed):
                 await asyncio.to_thread(self._reload)
-                self._announce()
 
     async def follow(self, seconds: float) -> None:
-        """Does so again and again; never returns. A store that is away is asked again."""
+        """Does so again and again; never returns. A store that is away is asked again, and reported once."""
+        problem = ""
         while True:
             await asyncio.sleep(seconds)
             try:
                 await self.refresh()
             except BookstoreError as error:
-                log.warning("shared state cannot be read", reason=str(error))
+                if str(error) != problem:
+                    problem = str(error)
+                    log.warning("shared state cannot be read", reason=problem)
+            else:
+                if problem:
+                    problem = ""
+                    log.info("shared state can be read again")
 
     async def wait_for_change(self, known_generation: int, seconds: float) -> None:
         """Returns when the generation of certificates is another than this one, at the latest after so many seconds."""
@@ -144,17 +151,24 @@ class LiveDeployment:
         change.add_done_callback(self._changes.discard)
         return await asyncio.shield(change)
 
-    async def _change(self, step: Step[T]) -> T:
+    @contextlib.asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """One at a time. What the block has put in force is announced, also if the block fails in the end."""
         async with self._changing:
-            result = await asyncio.to_thread(self._apply, step)
-            self._announce()
-            return result
+            try:
+                yield
+            finally:
+                self._announce()
+
+    async def _change(self, step: Step[T]) -> T:
+        async with self._in_turn():
+            return await asyncio.to_thread(self._apply, step)
 
     async def _change_slowly(self, step: Step[T]) -> T:
         for _ in range(_ATTEMPTS):
             base = self._current
             changed, result = await asyncio.to_thread(step, base)
-            async with self._changing:
+            async with self._in_turn():
                 if self._current is not base:
                     continue
                 try:
@@ -162,7 +176,6 @@ class LiveDeployment:
                 except StateConflict:
                     await asyncio.to_thread(self._reload)
                     continue
-                self._announce()
                 return result
         return await self._change(step)
 
@@ -186,21 +199,25 @@ class LiveDeployment:
         found = self._sealed.load()
         if isinstance(found, Unsealed):
             self._current = self._restore(found.records, found.data_key)
+        elif isinstance(found, Locked) and self._recovering is not None:
+            self._recovering.renew(found.data)
 
     async def _recover(self, secret: bytes, signature: bytes) -> int:
-        recovering = Recovering.require(self._recovering)
-        async with self._changing:
+        async with self._in_turn():
+            recovering = Recovering.require(self._recovering)
             recovered = await asyncio.to_thread(recovering.upload, secret, signature)
             if isinstance(recovered, int):
                 return recovered
             deployment = await asyncio.to_thread(self._restore, recovered.records, recovered.data_key)
             await asyncio.to_thread(self._store, deployment)
-            self._announce()
             log.info("coordinator recovered", state=deployment.state.phase.name)
             return 0
 
     def _announce(self) -> None:
         """On the loop, after whatever may have changed the deployment."""
+        if self._current is self._announced:
+            return
+        self._announced = self._current
         if self._current.state.phase is not Phase.RECOVERY:
             self._recovering = None
         self._changed.set()

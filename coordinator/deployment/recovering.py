@@ -24,7 +24,8 @@ class Recovering:
     """
 
     def __init__(self, sealed_data: bytes) -> None:
-        self._session = RecoverySession(recovery_data_of(sealed_data), lambda key: open_sealed_data(sealed_data, key))
+        self._sealed_data = sealed_data
+        self._session = self._new_session()
         self._key: asyncio.Task[EphemeralKey] | None = None
 
     @staticmethod
@@ -37,6 +38,18 @@ class Recovering:
         if recovering is None:
             raise StateError("server is not in expected state")
         return recovering
+
+    def _new_session(self) -> RecoverySession:
+        return RecoverySession(
+            recovery_data_of(self._sealed_data), lambda key: open_sealed_data(self._sealed_data, key)
+        )
+
+    def renew(self, sealed_data: bytes) -> None:
+        """Goes on with what other coordinators have sealed meanwhile; from the start if other secrets recover it."""
+        same_secrets = recovery_data_of(sealed_data) == recovery_data_of(self._sealed_data)
+        self._sealed_data = sealed_data
+        if not same_secrets:
+            self._session = self._new_session()
 
     async def key(self) -> EphemeralKey:
         """The key that secrets can be encrypted for. RSA-4096 takes a second, so it is made once, in a thread."""

@@ -53,7 +53,7 @@ LARGEST_QUOTE: Final = 64 * 1024
 
 _CALL_SECONDS = 10.0
 _PEER_SECONDS = 40.0
-_PAUSE_SECONDS = 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds
 
 log = structlog.get_logger()
 
@@ -168,7 +168,8 @@ def peers_at(host: str, client_port: int, key_port: int = DEFAULT_PORT) -> Seque
 class PeerKeys:
     """Asks the peers, for `SharedKeys`. Called in a thread other than that of the event loop, which does the work.
 
-    Who has asked all of them in vain is answered with nothing for `pause` seconds.
+    Who has asked all of them in vain is answered with nothing for a second, and after each further time for twice as
+    long, up to half a minute: several that start together have the key soon, and nobody is asked all the time.
 
     Args:
         peers: those of this moment.
@@ -176,7 +177,6 @@ class PeerKeys:
         verifier: of the peers' quotes.
         own: claims of this program.
         loop: runs.
-        pause: in seconds.
         clock: seconds that only grow.
     """
 
@@ -188,7 +188,6 @@ class PeerKeys:
         verifier: Verifier,
         own: Claims,
         loop: asyncio.AbstractEventLoop,
-        pause: float = _PAUSE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._peers = peers
@@ -196,7 +195,7 @@ class PeerKeys:
         self._verifier = verifier
         self._own = own
         self._loop = loop
-        self._pause = pause
+        self._pause = _FIRST_PAUSE
         self._clock = clock
         self._not_before = float("-inf")
 
@@ -211,8 +210,10 @@ class PeerKeys:
             except (BookstoreError, TimeoutError) as error:
                 log.info("no key from another coordinator", peer=peer.key_address, reason=str(error))
                 continue
+            self._pause = _FIRST_PAUSE
             yield key
         self._not_before = self._clock() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
 
 async def fetch_key(peer: Peer, *, platform: Platform, verifier: Verifier, own: Claims) -> Secret[bytes]:

@@ -6,6 +6,9 @@ counter. A number above the counter is in order; the power failed between the wr
 to this product on this machine and to one deployment: its id is the SHA-256 of the root certificate.
 
 On platforms without counters nothing in an enclave can tell an old state from a new one.
+
+Where several coordinators share a state, each keeps to the deployment that it has once unsealed or sealed. What it
+cannot unseal any more, or what belongs to another deployment, it neither takes up nor writes over.
 """
 
 from __future__ import annotations
@@ -75,13 +78,15 @@ class SealedState:
         self._version: str | None = None  # of the stored pair that we know
         self._attempted: str | None = None  # of a write that failed: it may have happened all the same
         self._number = 0  # of the last write that we know
+        self._deployment: bytes | None = None  # that we have unsealed or sealed
         self._locked: Locked | None = None
 
     def load(self) -> Unsealed | Locked | None:
         """The state; None if none was ever sealed. Nothing is lost or changed when it fails.
 
         Raises:
-            SealedStateError: the key fits but the data are damaged, or there is nothing that could be recovered.
+            SealedStateError: the key fits but the data are damaged, or there is nothing that could be recovered; or
+                other coordinators have begun another deployment, or keep the key of this one to themselves.
             RollbackDetected: it is older than one that was sealed before.
             StoreUnavailable: the store is away.
             PlatformError: the counter cannot be read.
@@ -96,8 +101,13 @@ class SealedState:
             return self._lock(pair)
         records = unseal_records(pair.data, data_key)
         number = _number_in(records)
-        self._refuse_rollback(records, number, self._raise_counter(records, number))
+        counted = self._raise_counter(records, number)
+        if number < counted and self._store.version() != pair.version:
+            return self.load()  # another coordinator on this machine has written since we read
+        self._refuse_rollback(records, number, counted)
+        self._refuse_stranger(records)
         self._version, self._locked, self._number = pair.version, None, number
+        self._deployment = _counter_id(records)
         return Unsealed(_without_number(records), DataKey(data_key, recovery_data_of(pair.data)))
 
     def store(self, records: Mapping[str, bytes], data_key: DataKey, mode: SealMode) -> None:
@@ -127,6 +137,7 @@ class SealedState:
             self._attempted = None
             raise
         self._attempted, self._locked = None, None
+        self._deployment = _counter_id(records)
         self._raise_counter(records, number)
 
     def changed(self) -> bool:
@@ -143,6 +154,8 @@ class SealedState:
     def _lock(self, pair: SealedPair) -> Locked:
         recovery_data_of(pair.data)  # or there is nothing to recover
         reason = "its key is missing" if pair.key is None else f"its key was sealed for {self._keys.sealed_for}"
+        if self._deployment is not None:
+            raise SealedStateError(f"another coordinator's change cannot be unsealed: {reason}")
         self._version, self._locked = pair.version, Locked(pair.data, reason)
         return self._locked
 
@@ -170,6 +183,13 @@ class SealedState:
         if self.changed():
             raise StateConflict("the sealed state was changed by another coordinator")
         self._refuse_rollback(records, self._number, counted)
+
+    def _refuse_stranger(self, records: Mapping[str, bytes]) -> None:
+        if self._deployment is not None and _counter_id(records) != self._deployment:
+            raise SealedStateError(
+                "other coordinators have begun another deployment in the shared state",
+                hint="restart this one to have it take part; put the state of this deployment back to go on with it",
+            )
 
     def _refuse_rollback(self, records: Mapping[str, bytes], number: int, counted: int) -> None:
         if number < counted:
