@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import os
 import socket
+import threading
 from types import SimpleNamespace
 
 from coordinator.deployment.activation import ActivationRequest
@@ -109,3 +111,15 @@ async def test_activations_begin_one_in_a_pass_of_the_loop():
         await asyncio.sleep(0)
     assert all(task.exception() for task in tasks)  # there is no manifest
     assert len(set(begun)) == 6
+
+
+async def test_rsa_keys_are_made_at_a_lower_priority_than_everything_else():
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    builders, mine = Builders(), niceness()
+    try:
+        assert await builders.run(niceness, slow=True) > mine
+        assert await builders.run(niceness, slow=False) == niceness() == mine
+    finally:
+        builders.close()
