@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -240,8 +241,8 @@ def _check_sizes(request: ActivationRequest) -> None:
 async def _receive(stream: Stream[Any, Any]) -> ActivationRequest:
     try:
         message = await stream.recv_message()
-    except (DecodeError, AssertionError, NotImplementedError) as error:
-        # What grpclib raises for garbage, for a message that is cut short, and for a compressed one.
+    except (DecodeError, AssertionError, struct.error, NotImplementedError) as error:
+        # What grpclib raises for garbage, for a message or its head that is cut short, and for a compressed one.
         raise GRPCError(Status.INVALID_ARGUMENT, "request cannot be read") from error
     if message is None:
         raise GRPCError(Status.INVALID_ARGUMENT, "request is missing")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -131,8 +132,8 @@ class KeyHandover:
     async def _serve(self, stream: Stream[Any, Any]) -> None:
         try:
             message = await stream.recv_message()
-        except (DecodeError, AssertionError, NotImplementedError) as error:
-            # What grpclib raises for garbage, for a message that is cut short, and for a compressed one.
+        except (DecodeError, AssertionError, struct.error, NotImplementedError) as error:
+            # What grpclib raises for garbage, for a message or its head that is cut short, and for a compressed one.
             raise GRPCError(Status.INVALID_ARGUMENT, "request cannot be read") from error
         if message is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "request is missing")
