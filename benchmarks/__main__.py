@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import attested_mtls, footprint, quote_verification
+from benchmarks import activations, attested_mtls, footprint, quote_verification
 
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -24,6 +24,7 @@ def measure_all() -> dict[str, Any]:
         "quote_verification": quote_verification.measure(),
         "footprint": footprint.measure(),
         "attested_mtls": attested_mtls.measure(),
+        "activations": activations.measure(),
     }
 
 
@@ -46,6 +47,8 @@ def table(results: dict[str, Any]) -> Table:
             f"{row['ratio']} ({low} to {high}); {row['attested_per_second']}/s",
             goal,
         )
+    for row_of_table in activations.rows(results["activations"]):
+        shown.add_row(*row_of_table)
     return shown
 
 

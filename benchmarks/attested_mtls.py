@@ -167,7 +167,8 @@ async def _serve(kind: str) -> None:
             rules=_RULES,
             status=Status("bookstore"),
         )
-        port, stop = await marble.start(), marble.stop
+        port = await marble.start()
+        stop: Callable[[float], Awaitable[None]] = marble.stop
     else:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         add_BookstoreServiceServicer_to_server(_Store(), server)
