@@ -43,11 +43,12 @@ from coordinator.transport.tls import AnyClientCertContext, ClientCertificate
 log = structlog.get_logger()
 
 MESH_LIMITS = Limits(request_bytes=256 << 10)  # some three of the largest requests
-CLIENT_LIMITS = Limits(request_bytes=LARGEST_BODY + (64 << 10))
+# Every marble keeps a connection, to hear of updates.
+CLIENT_LIMITS = Limits(connections=2048, request_bytes=LARGEST_BODY + (64 << 10))
 MONITORING_LIMITS = Limits(connections=32, request_bytes=64 << 10)
 GRACE = 20.0  # seconds for requests that are open when it stops
 WITHOUT_QUOTES = "INTEROPERABILITY MODE: marbles are admitted without a quote"
-_FOLLOW_SECONDS = 1.0  # how long another coordinator's change may go unnoticed
+_FOLLOW_SECONDS = 0.5  # how long another coordinator's change may go unnoticed
 
 
 @dataclass(frozen=True, slots=True)
