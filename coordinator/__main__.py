@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import sys
+from typing import Final
 
 from confidential_bookstore.attestation.enclave import MeasuredConfig
 from confidential_bookstore.attestation.platforms import find_platform
@@ -13,6 +15,8 @@ from confidential_bookstore.errors import BookstoreError, ConfigurationError, No
 from confidential_bookstore.telemetry.logs import configure_logging
 from coordinator.app import Coordinator, make_verifier, stop_signal
 from coordinator.settings import CoordinatorSettings
+
+MOST_FILES: Final = 4096
 
 
 async def run(settings: CoordinatorSettings) -> None:
@@ -38,8 +42,16 @@ def _require_no_platform() -> None:
         )
 
 
+def allow_connections() -> None:
+    """Raises the number of files that this process may have open to what the listeners grant, if the host lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < MOST_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES if hard < 0 else min(MOST_FILES, hard), hard))
+
+
 def main() -> int:
     """The exit code."""
+    allow_connections()
     try:
         settings = CoordinatorSettings.from_environ(os.environ)
         configure_logging("coordinator", settings.log_format, level=settings.log_level)

@@ -179,7 +179,7 @@ class MarbleApi:
         if manifest.marbles[request.marble_type].max_activations == 0:
             return
         try:
-            await self.live.change(lambda deployment: deployment.count_activation(manifest, request))
+            await self.live.change(lambda deployment: deployment.count_activation(request))
         except ActivationDenied as error:
             raise _verification_failed(str(error)) from error
 

@@ -20,7 +20,7 @@ from coordinator.deployment.live import LiveDeployment
 from coordinator.monitoring.events import Clock
 
 LONGEST_WAIT: Final = 20.0  # seconds
-MOST_WAITING: Final = 256
+MOST_WAITING: Final = 1536  # three quarters of the connections
 
 _KNOWN = re.compile(r"[0-9]{1,18}", re.ASCII)
 

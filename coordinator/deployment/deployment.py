@@ -123,13 +123,13 @@ class Deployment:
         )
         return accepted, recovery_secrets
 
-    def count_activation(self, manifest: Manifest, request: ActivationRequest) -> tuple[Deployment, None]:
+    def count_activation(self, request: ActivationRequest) -> tuple[Deployment, None]:
         """With one more activation of the request's type.
 
         Raises:
-            ActivationDenied: its limit was reached in the meantime.
+            ActivationDenied: its limit was reached in the meantime, or the type is gone.
         """
-        check_request(manifest, request, self.state.activations)
+        check_request(self.require_manifest(), request, self.state.activations)
         count = self.state.activations.get(request.marble_type, 0) + 1
         changes = {ACTIVATIONS + request.marble_type: f"{count:x}".encode()}
         return replace(self, state=self.state.change(changes)), None
