@@ -21,13 +21,13 @@ from confidential_bookstore.attestation.collateral import configured_collateral
 from confidential_bookstore.attestation.enclave import MeasuredConfig
 from confidential_bookstore.attestation.platforms import Platform
 from confidential_bookstore.attestation.verifier import Verifier
-from confidential_bookstore.errors import ConfigurationError
+from confidential_bookstore.errors import ConfigurationError, StateConflict
 from coordinator.client_api.api import LARGEST_BODY, ClientApi
 from coordinator.client_api.own_quote import OwnQuote
 from coordinator.client_api.status import Attestation
 from coordinator.deployment.builders import Builders
 from coordinator.deployment.deployment import Deployment
-from coordinator.deployment.live import LiveDeployment, load_or_begin
+from coordinator.deployment.live import LiveDeployment, load_or_begin, seal
 from coordinator.marble_api import MarbleApi
 from coordinator.monitoring.events import EventLog, utc_now
 from coordinator.monitoring.metrics import ActivationCounters, GrpcMetrics, HttpMetrics
@@ -145,6 +145,9 @@ class Coordinator:
         place = await open_sealed_place(settings, platform, self._verifier, stack)
         restore = functools.partial(Deployment.restore, tolerant=settings.tolerant)
         deployment, recovering = await asyncio.to_thread(load_or_begin, place.sealed, self._new_authority, restore)
+        if recovering is None and place.is_not_shared_yet:
+            with contextlib.suppress(StateConflict):  # another coordinator does the same
+                await asyncio.to_thread(seal, place.sealed, deployment)
         live = LiveDeployment(deployment, place.sealed, restore=restore, recovering=recovering)
         stack.push_async_callback(live.settle)
         await self._set_startup_manifest(live)

@@ -33,6 +33,11 @@ class SealedPlace:
     sealed: SealedState
     handover: KeyHandover | None = None
 
+    @property
+    def is_not_shared_yet(self) -> bool:
+        """What was loaded is the state of a single coordinator, with a key that others will not get."""
+        return self.handover is not None and self.handover.keys.current is None
+
 
 async def open_sealed_place(
     settings: CoordinatorSettings,

@@ -27,7 +27,8 @@ from coordinator.deployment.ttls import ttls_config
 from coordinator.manifest import FileSpec, Manifest, MarbleSpec
 from coordinator.manifest.fields import join_path
 from coordinator.manifest.template import Namespace, TemplateKind, template_data
-from coordinator.pki.authority import Authority, IssuedCertificate, RandomBytes
+from coordinator.pki.authority import Authority, IssuedCertificate
+from coordinator.pki.building import RandomBytes
 from coordinator.secret_value import SecretType, SecretValue
 from coordinator.secrets.lifecycle import SecretValues
 from coordinator.secrets.on_demand import secrets_of_marble

@@ -192,7 +192,7 @@ class LiveDeployment:
 
     def _store(self, changed: Deployment) -> None:
         if changed is not self._current:
-            self._sealed.store(changed.state.records, changed.data_key, seal_mode(changed))
+            seal(self._sealed, changed)
             self._current = changed
 
     def _reload(self) -> None:
@@ -231,6 +231,15 @@ def seal_mode(deployment: Deployment) -> SealMode:
     return deployment.manifest.config.seal_mode if deployment.manifest else SealMode.PRODUCT_KEY
 
 
+def seal(sealed: SealedState, deployment: Deployment) -> None:
+    """In place of what was sealed before.
+
+    Raises:
+        SealedStateError: it cannot be written, or another coordinator has written meanwhile.
+    """
+    sealed.store(deployment.state.records, deployment.data_key, seal_mode(deployment))
+
+
 def load_or_begin(
     sealed: SealedState, new_authority: Callable[[], Authority], restore: Restore = Deployment.restore
 ) -> tuple[Deployment, Recovering | None]:
@@ -248,7 +257,7 @@ def load_or_begin(
         return Deployment.lock(authority, root_secret), Recovering(found.data)
     deployment = Deployment.begin(authority, root_secret)
     try:
-        sealed.store(deployment.state.records, deployment.data_key, seal_mode(deployment))
+        seal(sealed, deployment)
     except StateConflict:  # another coordinator has begun at the same moment
         return load_or_begin(sealed, new_authority, restore)
     return deployment, None

@@ -35,7 +35,7 @@ from coordinator.manifest import Manifest, PackageSpec, load_manifest
 from coordinator.manifest.dry_run import check_templates
 from coordinator.manifest.package_update import check_package_update, read_package_update
 from coordinator.manifest.users import Action, UserSpec
-from coordinator.pki.authority import RandomBytes
+from coordinator.pki.building import RandomBytes
 from coordinator.recovery.data_key import new_data_key
 from coordinator.secrets.lifecycle import renewed_certificates, values_after_update
 

@@ -17,27 +17,35 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from confidential_bookstore.errors import SealedStateError
 from confidential_bookstore.pki.names import MARBLE_TYPE_OID, marble_dns_name, marble_uri
 from confidential_bookstore.secret import Secret
+from coordinator.pki.building import (
+    SERVER_AND_CLIENT,
+    RandomBytes,
+    alternative_names,
+    ca_builder,
+    certificate_builder,
+    comment,
+    comments,
+    common_name,
+    issuer_key_identifier,
+    key_usage,
+    serial_number,
+)
 from coordinator.pki.certificate_request import requested_names
-from coordinator.pki.certificate_template import LOOPBACK, IPAddress
-
-RandomBytes = Callable[[int], bytes]
+from coordinator.pki.certificate_template import IPAddress
 
 ROOT_NAME = "MarbleRun Coordinator"
 INTERMEDIATE_NAME = "MarbleRun Coordinator - Intermediate CA"
-CA_LIFETIME = dt.timedelta(microseconds=(2**63 - 1) // 1000)  # Go's longest duration, 292.47 years
 CLOCK_SKEW = dt.timedelta(minutes=1)
 
 ROOT_CERTIFICATE_RECORD = "certificate:coordinatorRootCert"
@@ -45,9 +53,6 @@ INTERMEDIATE_CERTIFICATE_RECORD = "certificate:coordinatorIntermediateCert"
 MARBLE_ROOT_CERTIFICATE_RECORD = "certificate:marbleRootCert"
 ROOT_KEY_RECORD = "privateKey:coordinatorRootKey"
 INTERMEDIATE_KEY_RECORD = "privateKey:coordinatorIntermediateKey"
-
-_COMMENT_OID = x509.ObjectIdentifier("2.16.840.1.113730.1.13")
-_SERVER_AND_CLIENT = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +114,11 @@ class Authority:
             random: 16 bytes for each serial number.
         """
         key = ec.generate_private_key(ec.SECP384R1())
-        extensions: list[x509.ExtensionType] = [_alternative_names(dns_names, ip_addresses)]
+        extensions: list[x509.ExtensionType] = [alternative_names(dns_names, ip_addresses)]
         if label:
-            extensions.append(_comment(label))
-        name = _common_name(ROOT_NAME)
-        builder = _ca_builder(name, name, key.public_key(), extensions, now=now, random=random)
+            extensions.append(comment(label))
+        name = common_name(ROOT_NAME)
+        builder = ca_builder(name, name, key.public_key(), extensions, now=now, random=random)
         return _with_new_intermediate(builder.sign(key, hashes.SHA384()), key, now=now, random=random)
 
     def rotated(self, now: dt.datetime, random: RandomBytes = os.urandom) -> Authority:
@@ -202,23 +207,23 @@ class Authority:
             ]
         )
         key = ec.generate_private_key(ec.SECP384R1())
-        builder = _builder(
-            _common_name(str(uuid)),
+        builder = certificate_builder(
+            common_name(str(uuid)),
             self.marble_root.subject,
             public_key=key.public_key(),
             serial=serial_number(random),
             not_before=now - min(CLOCK_SKEW, lifetime / 10),
             not_after=now + lifetime,
         )
-        builder = builder.add_extension(_key_usage(key_agreement=True), critical=True)
-        builder = builder.add_extension(_SERVER_AND_CLIENT, critical=False)
+        builder = builder.add_extension(key_usage(key_agreement=True), critical=True)
+        builder = builder.add_extension(SERVER_AND_CLIENT, critical=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(issuer_key_identifier(self.marble_root), critical=False)
         builder = builder.add_extension(names, critical=False)
         marble_type_extension = x509.UnrecognizedExtension(MARBLE_TYPE_OID, marble_type.encode("ascii"))
         builder = builder.add_extension(marble_type_extension, critical=False)
-        for comment in _comments(self.root):
-            builder = builder.add_extension(comment, critical=False)
+        for label in comments(self.root):
+            builder = builder.add_extension(label, critical=False)
         return IssuedCertificate(builder.sign(self.intermediate_key, hashes.SHA384()), key)
 
 
@@ -226,112 +231,19 @@ def _with_new_intermediate(
     root: x509.Certificate, root_key: ec.EllipticCurvePrivateKey, *, now: dt.datetime, random: RandomBytes
 ) -> Authority:
     names = root.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    extensions: list[x509.ExtensionType] = [names, *_comments(root)]
+    extensions: list[x509.ExtensionType] = [names, *comments(root)]
     key = ec.generate_private_key(ec.SECP384R1())
-    subject, public_key = _common_name(INTERMEDIATE_NAME), key.public_key()
-    below_root = _ca_builder(
+    subject, public_key = common_name(INTERMEDIATE_NAME), key.public_key()
+    below_root = ca_builder(
         subject, root.subject, public_key, [*extensions, issuer_key_identifier(root)], now=now, random=random
     )
-    self_signed = _ca_builder(subject, subject, public_key, extensions, now=now, random=random)
+    self_signed = ca_builder(subject, subject, public_key, extensions, now=now, random=random)
     return Authority(
         root=root,
         intermediate=below_root.sign(root_key, hashes.SHA384()),
         marble_root=self_signed.sign(key, hashes.SHA384()),
         root_key=root_key,
         intermediate_key=key,
-    )
-
-
-def _ca_builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    public_key: ec.EllipticCurvePublicKey,
-    extensions: Iterable[x509.ExtensionType],
-    *,
-    now: dt.datetime,
-    random: RandomBytes,
-) -> x509.CertificateBuilder:
-    builder = _builder(
-        subject,
-        issuer,
-        public_key=public_key,
-        serial=serial_number(random),
-        not_before=now,
-        not_after=now + CA_LIFETIME,
-    )
-    builder = builder.add_extension(_key_usage(key_cert_sign=True), critical=True)
-    builder = builder.add_extension(_SERVER_AND_CLIENT, critical=False)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
-    return builder
-
-
-def _comment(text: str) -> x509.UnrecognizedExtension:
-    """Netscape's certificate comment, which every tool prints: an IA5String, here of at most 255 characters."""
-    content = text.encode("ascii")
-    length = bytes([len(content)] if len(content) < 128 else [0x81, len(content)])
-    return x509.UnrecognizedExtension(_COMMENT_OID, b"\x16" + length + content)
-
-
-def _comments(certificate: x509.Certificate) -> list[x509.ExtensionType]:
-    return [extension.value for extension in certificate.extensions if extension.oid == _COMMENT_OID]
-
-
-def serial_number(random: RandomBytes) -> int:
-    """A positive serial number of at most 128 bits."""
-    return int.from_bytes(random(16), "big") or 1
-
-
-def issuer_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """The authority key identifier of what `issuer` signs: its subject key identifier."""
-    extension = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(extension.value)
-
-
-def _common_name(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-
-def _alternative_names(dns_names: Iterable[str], ip_addresses: Iterable[IPAddress]) -> x509.SubjectAlternativeName:
-    addresses = dict.fromkeys([*LOOPBACK, *ip_addresses])
-    return x509.SubjectAlternativeName(
-        [*(x509.DNSName(name) for name in dict.fromkeys(dns_names)), *(x509.IPAddress(ip) for ip in addresses)]
-    )
-
-
-def _key_usage(*, key_cert_sign: bool = False, key_agreement: bool = False) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=key_agreement,
-        key_cert_sign=key_cert_sign,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    *,
-    public_key: CertificatePublicKeyTypes,
-    serial: int,
-    not_before: dt.datetime,
-    not_after: dt.datetime,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(serial)
-        .not_valid_before(not_before)
-        .not_valid_after(not_after)
     )
 
 

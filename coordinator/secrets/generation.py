@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from confidential_bookstore.errors import ManifestError
 from confidential_bookstore.secret import Secret
 from coordinator.manifest import SecretSpec
-from coordinator.pki.authority import Authority, RandomBytes, issuer_key_identifier, serial_number
+from coordinator.pki.authority import Authority
+from coordinator.pki.building import RandomBytes, issuer_key_identifier, serial_number
 from coordinator.secret_value import SecretType, SecretValue
 
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey

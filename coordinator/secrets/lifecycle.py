@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.manifest import SecretSpec
-from coordinator.pki.authority import Authority, RandomBytes
+from coordinator.pki.authority import Authority
+from coordinator.pki.building import RandomBytes
 from coordinator.secret_value import SecretValue
 from coordinator.secrets.generation import generate_shared
 

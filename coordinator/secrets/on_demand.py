@@ -13,7 +13,8 @@ from uuid import UUID
 
 from confidential_bookstore.secret import Secret
 from coordinator.manifest import SecretSpec
-from coordinator.pki.authority import Authority, RandomBytes
+from coordinator.pki.authority import Authority
+from coordinator.pki.building import RandomBytes
 from coordinator.secret_value import SecretType, SecretValue
 from coordinator.secrets.generation import generate_unique
 from coordinator.secrets.lifecycle import SecretValues
