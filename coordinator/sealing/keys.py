@@ -46,6 +46,10 @@ class KeySealing(Protocol):
         """The data key; None unless `sealed_key` was made for exactly this `data`, and can be unsealed here and now."""
         ...
 
+    def take_up(self) -> None:
+        """What was unsealed last is the state that this coordinator goes on with."""
+        ...
+
 
 class PlatformKeys:
     """With the platform's sealing keys. Reads either policy, writes as the seal mode says."""
@@ -80,6 +84,9 @@ class PlatformKeys:
                 return unwrap_key(sealed_key, sealing_key, bound_to=data_hash(data))
         return None
 
+    def take_up(self) -> None:
+        """See `KeySealing`."""
+
 
 class RawKeys:
     """In clear. Only for a coordinator that is to take over the state of a MarbleRun coordinator without an enclave."""
@@ -95,6 +102,9 @@ class RawKeys:
         """See `KeySealing`; nothing binds a key in clear to its data."""
         return Secret(sealed_key) if len(sealed_key) in DATA_KEY_SIZES else None
 
+    def take_up(self) -> None:
+        """See `KeySealing`."""
+
 
 class NoKeys:
     """Keeps no key."""
@@ -106,6 +116,9 @@ class NoKeys:
         """See `KeySealing`."""
 
     def unseal(self, sealed_key: bytes, data: bytes) -> None:
+        """See `KeySealing`."""
+
+    def take_up(self) -> None:
         """See `KeySealing`."""
 
 

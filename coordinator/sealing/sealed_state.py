@@ -106,6 +106,7 @@ class SealedState:
             return self.load()  # another coordinator on this machine has written since we read
         self._refuse_rollback(records, number, counted)
         self._refuse_stranger(records)
+        self._keys.take_up()
         self._version, self._locked, self._number = pair.version, None, number
         self._deployment = _counter_id(records)
         return Unsealed(_without_number(records), DataKey(data_key, recovery_data_of(pair.data)))

@@ -63,6 +63,7 @@ class SharedKeys:
         self._sealing_keys = dict(sealing_keys)
         self._ask = ask
         self._current: SharedKey | None = None
+        self._opened: SharedKey | None = None  # what has unsealed last
 
     @classmethod
     def of(cls, platform: Platform, store: StateStore, ask: Ask | None = None) -> SharedKeys:
@@ -109,17 +110,28 @@ class SharedKeys:
         policy = next((policy for policy in SealPolicy if policy.value.encode() == info), None)
         if policy is None:
             return None
+        self._opened = None
         own = PlatformKeys(self._sealing_keys).unseal(sealed_key, data)
         if own is not None:
             return own
         for key in self._candidates(policy):
             data_key = unwrap_key(sealed_key, key, bound_to=_bound_to(data, info))
             if data_key is not None:
-                if self._kept(policy) != key:
-                    self._keep(key, policy)
-                self._current = SharedKey(key, policy)
+                self._opened = SharedKey(key, policy)
                 return data_key
         return None
+
+    def take_up(self) -> None:
+        """See `KeySealing`. Keeps the key for this machine, in place of any other.
+
+        Raises:
+            StoreUnavailable: it cannot be kept now.
+            SealedStateError: likewise.
+        """
+        if self._opened is not None:
+            if self._kept(self._opened.policy) != self._opened.key:
+                self._keep(self._opened.key, self._opened.policy)
+            self._current = self._opened
 
     def _candidates(self, policy: SealPolicy) -> Iterator[Secret[bytes]]:
         """Cheapest first."""
