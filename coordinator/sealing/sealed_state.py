@@ -94,6 +94,9 @@ class SealedState:
         pair = self._store.read()
         self._attempted = None
         if pair is None:
+            if self._deployment is not None:
+                log.warning("the sealed state is gone", hint="the next change of this coordinator writes it back")
+                self._keys.take_up()  # the key went with it
             self._version, self._locked = None, None
             return None
         data_key = self._keys.unseal(pair.key, pair.data) if pair.key is not None else None
@@ -150,7 +153,8 @@ class SealedState:
         """
         if self._locked is not None and self._keys.may_come_later:
             return True
-        return self._store.version() not in (self._version, self._attempted)
+        version = self._store.version()
+        return version != self._version and (version is None or version != self._attempted)
 
     def _lock(self, pair: SealedPair) -> Locked:
         recovery_data_of(pair.data)  # or there is nothing to recover

@@ -128,10 +128,11 @@ class SharedKeys:
             StoreUnavailable: it cannot be kept now.
             SealedStateError: likewise.
         """
-        if self._opened is not None:
-            if self._kept(self._opened.policy) != self._opened.key:
-                self._keep(self._opened.key, self._opened.policy)
-            self._current = self._opened
+        shared = self._opened or self._current
+        if shared is not None:
+            if self._kept(shared.policy) != shared.key:
+                self._keep(shared.key, shared.policy)
+            self._current = shared
 
     def _candidates(self, policy: SealPolicy) -> Iterator[Secret[bytes]]:
         """Cheapest first."""

@@ -120,6 +120,18 @@ def test_another_deployment_is_neither_taken_up_nor_written_over(coordinator_on,
     assert running.load() == Unsealed(RECORDS, KEY)
 
 
+def test_a_store_that_was_emptied_is_filled_again(coordinator_on, tmp_path):
+    _, _, running = coordinator_on()
+    running.store(RECORDS, KEY, PRODUCT)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert running.changed()
+    assert running.load() is None
+    assert not running.changed()
+    running.store(NEWER, KEY, PRODUCT)
+    assert coordinator_on()[2].load() == Unsealed(NEWER, KEY)
+
+
 def new_authority() -> Authority:
     return Authority.create(dns_names=["localhost"], now=NOW)
 
