@@ -18,7 +18,6 @@ import contextlib
 import functools
 import ipaddress
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -29,7 +28,7 @@ from grpclib.server import Server as GrpcServer
 
 from confidential_bookstore.errors import ConfigurationError
 from coordinator.transport.paced_log import PacedLog
-from coordinator.transport.tls import AnyClientCertContext
+from coordinator.transport.tls import AnyClientCertContext, serve_tls
 
 log = structlog.get_logger()
 
@@ -247,15 +246,17 @@ class Listener:
 
     async def _serve(self, accepted: socket.socket, connection: GuardedConnection) -> None:
         """One connection, from the handshake to its end."""
-        tls: dict[str, Any] = {}
-        if self._context is not None:
-            # asyncio only calls `wrap_bio`; its type hints name the one class that it ships.
-            tls["ssl"] = cast(ssl.SSLContext, self._context)
-            tls["ssl_handshake_timeout"] = self._limits.handshake_seconds
-            tls["ssl_shutdown_timeout"] = _TLS_CLOSE
         try:
-            loop = asyncio.get_running_loop()
-            await loop.connect_accepted_socket(lambda: connection, accepted, **tls)
+            if self._context is None:
+                await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, accepted)
+            else:
+                await serve_tls(
+                    accepted,
+                    connection,
+                    self._context,
+                    handshake_seconds=self._limits.handshake_seconds,
+                    close_seconds=_TLS_CLOSE,
+                )
         except OSError as error:  # also ssl.SSLError and the handshake's timeout
             self._handshake_failed("TLS handshake failed", error=str(error))
         else:
