@@ -139,7 +139,8 @@ def read_pending(data: Any) -> PendingManifest:
 def read_log(data: Any) -> tuple[str, ...]:
     """Of `{"updateLog": [line]}`, or one text with lines."""
     with _reading("update log"):
-        lines = data.splitlines() if isinstance(data, str) else data["updateLog"] or ()
+        # Not `splitlines`: the names in a line may have U+2028 in them.
+        lines = filter(None, data.split("\n")) if isinstance(data, str) else data["updateLog"] or ()
         return tuple(_text(line) for line in lines)
 
 

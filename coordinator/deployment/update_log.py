@@ -34,4 +34,5 @@ def to_record(lines: Iterable[str]) -> bytes:
 
 def from_record(record: bytes) -> tuple[str, ...]:
     """The lines of what `to_record` wrote."""
-    return tuple(record.decode("utf-8", "replace").splitlines())
+    # Not `splitlines`: the names in a line may have U+2028 in them.
+    return tuple(line for line in record.decode("utf-8", "replace").split("\n") if line)
