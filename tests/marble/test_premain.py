@@ -243,7 +243,7 @@ def enclave_json(folder: Path, key, *env: dict) -> Path:
                      "CBS_DATA_DIR")
     ]  # fmt: skip
     document = {
-        "name": "premain", "module": "confidential_bookstore.marble.premain", "extra": "bookbuyer", "productID": 3,
+        "name": "premain", "module": "confidential_bookstore.marble.premain", "extra": "premain", "productID": 3,
         "securityVersion": 1, "env": [*variables, *env],
         "coordinator": {"productID": 1, "securityVersion": 2, "signerID": (b"s" * 32).hex()},
     }  # fmt: skip
