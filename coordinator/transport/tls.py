@@ -146,6 +146,9 @@ class _ServerConnection:
     def do_handshake(self) -> None:
         if self._refused:
             raise self._refused
+        if not self._incoming.pending:
+            # A server always waits for the client; OpenSSL would do so with 34 kB for each that never says anything.
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "more data is needed")
         try:
             self._run(self._connection.do_handshake)
         except ssl.SSLWantReadError:
