@@ -23,6 +23,7 @@ from coordinators import client_at, manifest, page
 from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError, StreamTerminatedError
+from hpack import Encoder
 from independent_marble import IndependentMarble
 from test_launched_coordinator import launched, signed
 
@@ -156,6 +157,37 @@ async def huge(ports: Ports, port: int) -> None:
             await send(writer, pieces.get(port, b"\x00\x40\x00\x00\x00\x00\x00\x00\x01" + bytes(0x4000)))
 
 
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """Of HTTP/2."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+async def rapid_reset(ports: Ports, port: int) -> None:
+    """Streams that are opened and taken back at once, each of them a request."""
+    headers = Encoder().encode(
+        {
+            ":method": "POST",
+            ":scheme": "https",
+            ":path": "/rpc.Marble/Activate",
+            ":authority": "x",
+            "te": "trailers",
+            "content-type": "application/grpc",
+        }
+    )
+    async with attacking(port, ports.tls[port]) as writer:
+        await send(writer, H2_PREFACE)
+        for stream in range(1, 2000, 2):
+            await send(writer, frame(1, 4, stream, headers) + frame(3, 0, stream, bytes(4)))
+
+
+async def header_bomb(ports: Ports, port: int) -> None:
+    """A header of 4,000 bytes once, and 12,000 references of one byte to it."""
+    bomb = b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000 + b"\xbe" * 12_000
+    async with attacking(port, ports.tls[port]) as writer:
+        await send(writer, H2_PREFACE)
+        await send(writer, frame(1, 4, 1, bomb))
+
+
 class Raw(CodecBase):
     """Bytes as they are, in place of protobuf."""
 
@@ -184,12 +216,14 @@ ATTACKS: list[tuple[Callable[[Ports, int], Awaitable[None]], str, int]] = [
     (garbage_for_tls, "mesh keys client monitoring", 2),
     (reset_in_the_handshake, "mesh keys client", 2),
     (reset_in_a_request, "mesh keys client monitoring", 2),
-    (stalled, "mesh keys client", 40),
+    (stalled, "mesh keys client", 20),
     (silent, "mesh", 400),
     (silent, "monitoring", 40),
     (slow, "mesh keys client", 5),
     (huge, "mesh keys client monitoring", 1),
     (garbage_protobuf, "mesh keys", 1),
+    (rapid_reset, "mesh", 1),
+    (header_bomb, "mesh", 1),
 ]
 
 
