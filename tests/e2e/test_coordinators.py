@@ -294,7 +294,9 @@ async def test_a_database_that_is_away_stops_changes_only(database, new_marble, 
             await eventually(all_know, within=KNOWN, what="the update at all of them")
             await clients.more(32)
         assert clients.failures == []
-        assert [len(replica.events("shared state cannot be read")) for replica in cluster.replicas] <= [2, 2, 2]
+        for replica in cluster.replicas:  # not at every attempt, of which there were more
+            assert 1 <= len(replica.events("shared state cannot be read")) <= 3
+            assert replica.events("shared state can be read again")
 
 
 async def test_all_of_them_die_and_any_begins_again_alone(database, new_marble):
