@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509.name import _ASN1Type  # the only way to say it
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -64,6 +66,8 @@ SIGNATURE_HASHES: Mapping[int, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = 
     {10: hashes.SHA256(), 11: hashes.SHA384(), 12: hashes.SHA512()}
 )
 DEFAULT_SIGNATURE_ALGORITHM = 11
+
+_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*")
 
 # The manifest's Subject fields, in the order Go writes them into a name.
 SUBJECT_OIDS: Mapping[str, x509.ObjectIdentifier] = MappingProxyType(
@@ -187,7 +191,12 @@ class CertificateTemplate:
 
 
 def _relative_name(oid: x509.ObjectIdentifier, values: tuple[str, ...]) -> x509.RelativeDistinguishedName:
-    return x509.RelativeDistinguishedName([x509.NameAttribute(oid, value) for value in values])
+    return x509.RelativeDistinguishedName([_attribute(oid, value) for value in values])
+
+
+def _attribute(oid: x509.ObjectIdentifier, value: str) -> x509.NameAttribute[str]:
+    """As in Go: UTF-8 for what a PrintableString, which some attributes are by default, cannot say."""
+    return x509.NameAttribute(oid, value, None if _PRINTABLE.fullmatch(value) else _ASN1Type.UTF8String)
 
 
 def _distribution_point(url: str) -> x509.DistributionPoint:
