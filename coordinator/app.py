@@ -192,7 +192,7 @@ class Coordinator:
         return _Running(mesh, client, status)
 
     async def _set_startup_manifest(self, live: LiveDeployment) -> None:
-        """The first manifest, from a file. MarbleRun does not start either if it cannot be set."""
+        """The first manifest, from a file; nothing happens if it is in force already, else it must be the first one."""
         path = self._settings.startup_manifest
         if path is None:
             return
@@ -202,6 +202,8 @@ class Coordinator:
             raise ConfigurationError("EDG_STARTUP_MANIFEST cannot be read", got=str(error)) from error
 
         def accept(deployment: Deployment) -> tuple[Deployment, dict[str, bytes]]:
+            if deployment.manifest is not None and deployment.manifest.raw == raw:
+                return deployment, {}
             return deployment.accept_manifest(raw, self._clock(), tolerant=self._settings.tolerant)
 
         if await live.change(accept):

@@ -39,7 +39,7 @@ class MariaDbServer:
         _make_certificates(folder)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
-        subprocess.run(
+        installed = subprocess.run(
             [
                 "mariadb-install-db",
                 "--no-defaults",
@@ -48,10 +48,12 @@ class MariaDbServer:
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
             ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            check=False,
+            capture_output=True,
+            text=True,
         )
+        if installed.returncode:
+            raise RuntimeError(f"{installed.stdout[-1000:]}{installed.stderr[-1000:]}")
         self.start()
         self.run(
             "DELETE FROM mysql.global_priv WHERE User = ''",

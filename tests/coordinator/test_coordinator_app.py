@@ -177,3 +177,19 @@ async def test_another_version_of_the_product_reads_the_state(start, machine):
         assert (await client.data("/api/v2/status"))["code"] == 3
     async with start(platform=InProcessPlatform(machine, other)) as running, client_of(running) as client:
         assert (await client.data("/api/v2/status"))["code"] == 1
+
+
+async def test_a_startup_manifest_is_set_once_and_may_stay(start, tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_bytes(manifest())
+    for _ in range(2):
+        async with start({"startup_manifest": path}) as running, client_of(running) as client:
+            assert (await client.data("/api/v2/status"))["code"] == 3
+            assert len((await client.data("/api/v2/update"))["updateLog"]) == 1
+    path.write_bytes(manifest() + b" ")
+    with pytest.raises(StateError):
+        async with start({"startup_manifest": path}):
+            pass
+    with pytest.raises(ConfigurationError, match="EDG_STARTUP_MANIFEST cannot be read"):
+        async with start({"startup_manifest": tmp_path / "nothing"}):
+            pass
