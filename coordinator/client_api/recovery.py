@@ -14,10 +14,9 @@ from coordinator.client_api.envelope import error, success
 from coordinator.client_api.go_json import read_object
 from coordinator.client_api.routes import Incoming
 from coordinator.deployment.live import LiveDeployment
+from coordinator.recovery.session import SECRET_SIZES, Progress
 
 LARGEST_UPLOAD: Final = 20480  # bytes, as in MarbleRun
-# Of secrets that are uploaded as they are: data keys of older versions, keys and XOR shares, Shamir shares.
-PLAIN_SIZES: Final = frozenset({16, 32, 33})
 
 DISABLED = (
     "Recovering the Coordinator using the /recover API endpoint has been disabled. "
@@ -47,19 +46,23 @@ class RecoveryEndpoints:
     async def recover(self, _who: Identify[None], upload: Upload) -> web.Response:
         """POST /api/v2/recover."""
         secret = upload.secret.reveal()
-        if len(secret) not in PLAIN_SIZES:
+        if len(secret) not in SECRET_SIZES:
             key = await self.live.recovery_key()
             secret = await asyncio.to_thread(key.decrypt, secret)
-        remaining = await self.live.recover(secret, upload.signature)
-        if remaining:
-            message = f"Secret was processed successfully. Upload the next secret. Remaining secrets: {remaining}"
-        else:
-            message = "Recovery successful."
-        return success({"remaining": remaining, "message": message})
+        progress = await self.live.recover(secret, upload.signature)
+        return success({"remaining": progress.remaining, "message": _message(progress)})
 
     async def recover_v1(self, _who: Identify[None], _nothing: None) -> web.Response:
         """POST /recover, which took secrets without a signature."""
         return error(410, DISABLED)
+
+
+def _message(progress: Progress) -> str:
+    if not progress.remaining:
+        return "Recovery successful."
+    if not progress.recognised:
+        return "Secret does not open the state. If it is one of several, upload the next one; else it is a wrong one."
+    return f"Secret was processed successfully. Upload the next secret. Remaining secrets: {progress.remaining}"
 
 
 def read_upload(incoming: Incoming) -> Upload:

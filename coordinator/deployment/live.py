@@ -23,6 +23,7 @@ from coordinator.manifest.config import SealMode
 from coordinator.pki.authority import Authority
 from coordinator.recovery.data_key import DataKey
 from coordinator.recovery.ephemeral import EphemeralKey
+from coordinator.recovery.session import Progress
 from coordinator.sealing.sealed_state import Locked, SealedState, Unsealed
 
 log = structlog.get_logger()
@@ -93,8 +94,8 @@ class LiveDeployment:
         """The same for a step that takes long: it is made again if the deployment has changed meanwhile."""
         return await self._shielded(self._change_slowly(step))
 
-    async def recover(self, secret: bytes, signature: bytes) -> int:
-        """Takes one recovery secret (in clear) with its signature; returns how many are still missing.
+    async def recover(self, secret: bytes, signature: bytes) -> Progress:
+        """Takes one recovery secret (in clear) with its signature; nothing remains when the state is recovered.
 
         Raises:
             StateError: there is nothing to recover.
@@ -202,16 +203,16 @@ class LiveDeployment:
         elif isinstance(found, Locked) and self._recovering is not None:
             self._recovering.renew(found.data)
 
-    async def _recover(self, secret: bytes, signature: bytes) -> int:
+    async def _recover(self, secret: bytes, signature: bytes) -> Progress:
         async with self._in_turn():
             recovering = Recovering.require(self._recovering)
             recovered = await asyncio.to_thread(recovering.upload, secret, signature)
-            if isinstance(recovered, int):
+            if isinstance(recovered, Progress):
                 return recovered
             deployment = await asyncio.to_thread(self._restore, recovered.records, recovered.data_key)
             await asyncio.to_thread(self._store, deployment)
             log.info("coordinator recovered", state=deployment.state.phase.name)
-            return 0
+            return Progress(remaining=0, recognised=True)
 
     def _announce(self) -> None:
         """On the loop, after whatever may have changed the deployment."""

@@ -57,14 +57,13 @@ class Recovering:
             self._key = asyncio.get_running_loop().create_task(asyncio.to_thread(EphemeralKey.generate))
         return await asyncio.shield(self._key)
 
-    def upload(self, secret: bytes, signature: bytes) -> int | Recovered:
-        """How many secrets are still missing, or what was recovered.
+    def upload(self, secret: bytes, signature: bytes) -> Progress | Recovered:
+        """What is still missing, or what was recovered.
 
         Raises:
             RecoveryError: the secret is not accepted.
         """
-        answer = self._session.upload(secret, signature, _holders)
-        return answer.remaining if isinstance(answer, Progress) else answer
+        return self._session.upload(secret, signature, _holders)
 
 
 def _holders(records: Mapping[str, bytes]) -> tuple[Mapping[str, rsa.RSAPublicKey], int]:

@@ -187,7 +187,7 @@ async def test_a_recovery_goes_on_with_what_others_have_sealed_meanwhile(coordin
     await running.change(activated_once)
     await waiting.refresh()
     assert announced == []
-    assert await waiting.recover(running.current.data_key.key.reveal(), b"") == 0
+    assert (await waiting.recover(running.current.data_key.key.reveal(), b"")).remaining == 0
     assert waiting.current.state.activations == {"limited": 1}
     assert announced == [waiting.current]
     assert waiting.recovering is None

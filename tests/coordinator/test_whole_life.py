@@ -168,6 +168,18 @@ async def test_set_activate_update_secrets_recover(start, settings, bookstore, m
         assert await state_of(running) == 3
 
 
+async def test_a_wrong_key_is_not_called_a_success(start, settings):
+    """With one recovery key, nothing but the state itself tells a right secret from a wrong one."""
+    holders = {"one": recovery_public_pem("one")}
+    async with start() as running, asking(running) as client:
+        await client.ok("manifest", {"manifest": b64(everything(RecoveryKeys=holders))})
+    (settings.seal_directory / KEY_FILE).unlink()
+    async with start() as running, asking(running) as client:
+        answer = await client.ok("recover", upload("one", b"x" * 32))
+        assert answer["remaining"] == 1
+        assert answer["message"].startswith("Secret does not open the state.")
+
+
 @pytest.mark.parametrize("keys", [1, 3])
 async def test_recovery_with_one_key_or_with_all(start, settings, keys):
     holders = {name: recovery_public_pem(name) for name in HOLDERS[:keys]}
