@@ -15,6 +15,7 @@ from confidential_bookstore.attestation.simulation.sigstruct import Sigstruct
 from confidential_bookstore.errors import SigstructInvalid
 
 _MAGIC = b"\x7fELF"
+_ZIP = b"PK\x03\x04"
 _START = bytes.fromhex("06000000e10000000000010000000000")  # SIGSTRUCT.HEADER, Intel SDM volume 3D
 
 
@@ -28,7 +29,7 @@ def find_sigstruct(content: bytes) -> Sigstruct:
         SigstructInvalid: there is none, or there are several different ones.
     """
     if not content.startswith(_MAGIC):
-        return sigstruct.parse(content)
+        return _alone(content)
     found: set[Sigstruct] = set()
     start = content.find(_START)
     while start >= 0:
@@ -41,6 +42,14 @@ def find_sigstruct(content: bytes) -> Sigstruct:
             "the file holds no single signed enclave", got=len(found), expected=1, hint="is the enclave signed?"
         )
     return found.pop()
+
+
+def _alone(content: bytes) -> Sigstruct:
+    if content.startswith(_ZIP):
+        raise SigstructInvalid(
+            "the file is an image without its signature", hint="give NAME.sig, or use `cbs enclave info NAME.enclave`"
+        )
+    return sigstruct.parse(content)
 
 
 def describe(file: Path) -> dict[str, object]:

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from confidential_bookstore.attestation.claims import Claims
-from confidential_bookstore.errors import CoordinatorRefused, CoordinatorUntrusted, ManifestError
+from confidential_bookstore.errors import CoordinatorRefused, CoordinatorUntrusted, ManifestError, RecoveryError
 from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust, VerifiedCoordinator, verify_coordinator
 from confidential_bookstore.owner.api import CoordinatorApi
 from confidential_bookstore.owner.connection import Connection
+from confidential_bookstore.owner.recovery import sign
+from confidential_bookstore.secret import Secret
 
-_ACCEPTING_MANIFEST = 2
+_RECOVERY, _ACCEPTING_MANIFEST = 1, 2
+_UPDATED = "Complete Manifest updated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,29 @@ class DataOwner:
         except CoordinatorRefused as refused:
             raise ManifestError(f"the coordinator refuses the manifest: {refused.message}") from refused
 
+    async def recover(self, secret: Callable[[], Secret[bytes]], key: Callable[[], rsa.RSAPrivateKey]) -> bool:
+        """Recover the coordinator's state if its machine cannot unseal it any more; whether there was need to.
+
+        Args:
+            secret: in clear; called if it is needed.
+            key: signs it.
+
+        Raises:
+            CoordinatorUntrusted: the coordinator is not what it should be.
+            CoordinatorUnavailable: it does not answer.
+            CoordinatorRefused: the secret is not the right one.
+        """
+        api, _ = await self._verified()
+        if (await asyncio.to_thread(api.status)).code != _RECOVERY:
+            return False
+        plain = secret()
+        remaining, message = await asyncio.to_thread(api.recover, plain.reveal(), sign(plain, key()))
+        if remaining:
+            raise RecoveryError(f"the coordinator is not recovered: {message}")
+        return True
+
     async def verify(self, manifest: bytes) -> VerifiedDeployment:
-        """Check coordinator and manifest.
+        """Check the coordinator, and that its manifest is this one or came from it by updates of its users.
 
         Raises:
             CoordinatorUntrusted: the coordinator, or the manifest in force, is not the expected one.
@@ -65,17 +93,25 @@ class DataOwner:
         api, verified = await self._verified()
         in_force = await asyncio.to_thread(api.manifest)
         expected = hashlib.sha256(manifest).hexdigest()
-        if in_force.fingerprint != expected:
+        if in_force.fingerprint != expected and not _updated_to(
+            in_force.fingerprint, await asyncio.to_thread(api.update_log)
+        ):
             raise CoordinatorUntrusted(
                 "another manifest is in force",
                 got=in_force.fingerprint,
                 expected=expected,
-                hint="bring it up to date with `cbs manifest update`, or begin anew: remove the coordinator's state",
+                hint="the state is of another version of this demo; to begin anew, remove the folder state",
             )
         if verified.claims is None:
             raise CoordinatorUntrusted("the coordinator was not attested", expected="trust by its package")
-        return VerifiedDeployment(verified.claims, expected)
+        return VerifiedDeployment(verified.claims, in_force.fingerprint)
 
     async def _verified(self) -> tuple[CoordinatorApi, VerifiedCoordinator]:
         verified = await verify_coordinator(self._address, self._trust)
         return CoordinatorApi(Connection(self._address, verified.root)), verified
+
+
+def _updated_to(fingerprint: str, update_log: Iterable[str]) -> bool:
+    """Whether users of the manifest have agreed on it: the attested coordinator says so in its log."""
+    entries = map(json.loads, update_log)
+    return any(entry["update"] == _UPDATED and entry["manifestFingerprint"] == fingerprint for entry in entries)

@@ -33,7 +33,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.owner.context import Context, Contexts
+from confidential_bookstore.owner.recovery import decrypt, read_recovery_key, read_recovery_secret
+from confidential_bookstore.secret import Secret
 
 NAME = "owner"  # of the user, and of the recovery key
 CONTEXT = "demo"
@@ -68,6 +71,26 @@ class OwnerFiles:
             self._write(path.name, _private(rsa.generate_private_key(public_exponent=65537, key_size=_RECOVERY_BITS)))
         public = load_pem_private_key(path.read_bytes(), password=None).public_key()
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    def recovery_private_key(self) -> rsa.RSAPrivateKey:
+        """The private part."""
+        return read_recovery_key((self.folder / "recovery-key.pem").read_bytes())
+
+    def recovery_secret(self) -> Secret[bytes]:
+        """Decrypted.
+
+        Raises:
+            ConfigurationError: it was not saved, or cannot be read.
+        """
+        try:
+            encrypted = read_recovery_secret((self.folder / "recovery.json").read_bytes())
+        except FileNotFoundError as error:
+            raise ConfigurationError(
+                "the coordinator's state must be recovered, and there is no recovery secret",
+                got=self.folder / "recovery.json",
+                hint="to begin anew, remove the folder state",
+            ) from error
+        return decrypt(encrypted, self.recovery_private_key())
 
     def save_recovery_secrets(self, secrets: Mapping[str, bytes]) -> None:
         """Encrypted, as the coordinator gave them; it says them once."""

@@ -74,9 +74,12 @@ class System:
             await self._start("coordinator")
             self._report("starting the marbles and the thief in theirs")
             await asyncio.gather(*(self._start(name) for name in ENCLAVES if name != "coordinator"))
-            self._report("verifying the coordinator, setting the manifest")
+            self._report("verifying the coordinator and its manifest")
+            files = self.workspace.owner
+            if await self._as_owner(lambda owner: owner.recover(files.recovery_secret, files.recovery_private_key)):
+                self._report("the coordinator could not unseal its state: recovered with the owner's recovery key")
             if secrets := await self._as_owner(lambda owner: owner.set_manifest(self.manifest)):
-                self.workspace.owner.save_recovery_secrets(secrets)
+                files.save_recovery_secrets(secrets)
             self._save_context()
             self.deployment = await self._as_owner(lambda owner: owner.verify(self.manifest))
             self._cleanup = cleanup.pop_all()

@@ -29,7 +29,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import dcap_qvl
+try:
+    import dcap_qvl
+except ModuleNotFoundError:
+    sys.exit("dcap-qvl is needed: pip install dcap-qvl")
 
 FORMAT = "confidential-bookstore-evidence-1"
 INTEL_ROOT = "46e403bd34f05a3f2817ab9badcaacc7ffc98e0f261008cd30dae936cace18d5dcf58eef31463613de1570d516200993"

@@ -33,7 +33,7 @@ _HINTS = (  # status, a part of the coordinator's message, what to do
     (404, "", "nothing is pending; `cbs manifest update` proposes an update"),
     (410, "", "this coordinator has no such function any more"),
     (0, "not in expected state", "see `cbs status` for the state it is in"),
-    (0, "requested value not set", "it has no manifest yet: `cbs manifest set FILE`"),
+    (0, "requested value not set", "no manifest: `cbs manifest set FILE`, or recovery if `cbs status` says so"),
     (0, "already in progress", "see `cbs manifest show-update`; acknowledge it or cancel it"),
     (0, "does not match the pending manifest", "get the pending one with `cbs manifest show-update --out FILE`"),
     (0, "downgrade", "see the versions in force with `cbs manifest get --display-update`"),

@@ -30,6 +30,7 @@ def test_each_command_of_the_readme_is_run_here():
     """`make test` is what runs this."""
     assert [command.split()[:3] for command in COMMANDS] == [
         ["make", "demo"],
+        ["export", "PATH=$PWD/.venv/bin:$PATH"],
         ["export", "CBS_CONTEXT=.run/owner/contexts.json"],
         ["cbs", "verify", "--evidence"],
         ["python", "docs/verify_evidence.py", "evidence"],
