@@ -112,3 +112,11 @@ def test_any_text_is_rules_or_a_configuration_error(text):
         AccessRules.from_json(text)
     except ConfigurationError as error:
         assert error.message  # noqa: PT017  # either outcome is right; anything else is raised
+
+
+def test_the_example_of_the_reference_is_accepted(pytestconfig):
+    page = (pytestconfig.rootpath / "docs/reference/manifest.md").read_text()
+    (example,) = [line.strip() for line in page.splitlines() if line.startswith("    [{")]
+    rules = AccessRules.from_json(example)
+    assert rules.allow("bookbuyer", "/shop.v1.BookstoreService/BuyBook").allowed
+    assert not rules.allow("bookthief", "/shop.v1.BookstoreService/BuyBook").allowed
