@@ -1,9 +1,8 @@
 """What is known to be weak in MarbleRun 1.9.1, and a test for each that it is not so here.
 
-The numbers of `DEFECTS` are those of the list of defects that this project was written against. Number 12 is about the
-injector of Kubernetes pods, which is not part of this project. Of 10 (documentation) and 18 (structure) there is what a
-test can show. One point of 15 is left, because it is the interface: what a manifest puts into `Env` is in the
-environment of the program, and so in that of its children; `Files` are not.
+Number 12 of `DEFECTS` would be the injector of Kubernetes pods, which this project does not have. Of 10, documentation,
+and 18, structure, there is what a test can show. One point of 15 is left, because it is the interface: what a manifest
+puts into `Env` is in the environment of the program, and so in that of its children; `Files` are not.
 """
 
 from __future__ import annotations
