@@ -8,12 +8,12 @@ and for incoming connections `clientAuth`. Of two tags that name the same place,
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Mapping
 
 from confidential_bookstore.errors import StateError
 from coordinator.manifest.tls import TlsTagSpec
+from coordinator.pki.pem import pem_block
 from coordinator.secret_value import SecretValue
 
 
@@ -31,13 +31,13 @@ def ttls_config(
     Raises:
         StateError: such a certificate has not been uploaded yet.
     """
-    authority = pem("CERTIFICATE", marble_root)
+    authority = pem_block("CERTIFICATE", marble_root).decode()
 
     def entry(identity: SecretValue) -> dict[str, object]:
         return {
             "cacrt": authority,
-            "clicrt": pem("CERTIFICATE", identity.certificate or b""),
-            "clikey": pem("PRIVATE KEY", identity.private.reveal()),
+            "clicrt": pem_block("CERTIFICATE", identity.certificate or b"").decode(),
+            "clikey": pem_block("PRIVATE KEY", identity.private.reveal()).decode(),
         }
 
     incoming: dict[str, dict[str, object]] = {}
@@ -51,13 +51,6 @@ def ttls_config(
     if not incoming and not outgoing:
         return b""
     return json.dumps({"tls": {"Incoming": incoming, "Outgoing": outgoing}}, separators=(",", ":")).encode()
-
-
-def pem(label: str, der: bytes) -> str:
-    """RFC 7468: lines of 64 characters."""
-    body = base64.b64encode(der).decode()
-    lines = [body[start : start + 64] for start in range(0, len(body), 64)]
-    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
 
 
 def _uploaded(name: str, secrets: Mapping[str, SecretValue]) -> SecretValue:

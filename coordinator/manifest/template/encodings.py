@@ -10,6 +10,7 @@ import base64
 import binascii
 
 from coordinator.manifest.template.values import Certificate, Key, Nil, Unsuitable, Value, WholeSecret
+from coordinator.pki.pem import pem_block
 from coordinator.secret_value import SecretType
 
 
@@ -24,10 +25,7 @@ def pem(value: Value) -> bytes:
             data, label = secret_bytes(value), ""
         case _:
             raise Unsuitable("invalid secret type for pem encoding", "for example: pem .Secrets.name.Cert")
-    body = base64.b64encode(_not_empty(data))
-    lines = [body[start : start + 64] for start in range(0, len(body), 64)]
-    ends = label.encode()
-    return b"\n".join([b"-----BEGIN " + ends + b"-----", *lines, b"-----END " + ends + b"-----", b""])
+    return pem_block(label, _not_empty(data))
 
 
 def hexadecimal(value: Value) -> bytes:
