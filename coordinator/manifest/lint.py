@@ -259,6 +259,6 @@ def _config(manifest: Manifest) -> Iterator[Finding]:
     if manifest.config.seal_mode is SealMode.DISABLED:
         yield Finding(
             "Config.SealMode",
-            "Disabled: nothing is kept, so every start of the coordinator begins a new deployment with new roots",
+            "Disabled: nothing is kept from here on, so every start is where the coordinator was before this manifest",
             "leave SealMode out, unless this is what you want",
         )
