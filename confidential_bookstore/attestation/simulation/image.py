@@ -28,8 +28,8 @@ from confidential_bookstore.attestation.simulation import bootstrap, dependencie
 from confidential_bookstore.errors import ConfigurationError, ImageInvalid
 
 LIBRARY = "confidential_bookstore"
-# The simulated CPU is outside of every enclave, and so is who owns it.
-_OUTSIDE = (f"{LIBRARY}/attestation/simulation/", f"{LIBRARY}/owner/")
+# The simulated CPU is outside of every enclave, and so are who owns it and the documents that the policy is made from.
+_OUTSIDE = (f"{LIBRARY}/attestation/simulation/", f"{LIBRARY}/owner/", f"{LIBRARY}/policy/smi/")
 _DATE = (1980, 1, 1, 0, 0, 0)
 _MARSHAL_VERSION = 2
 _UNCHECKED_HASH = 0b01  # PEP 552: valid by its hash, which is not checked against a source file
