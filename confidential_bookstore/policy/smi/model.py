@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from confidential_bookstore.policy.pattern import Pattern
+from confidential_bookstore.policy.match import Match
 
 TRUST_DOMAIN = "cluster.local"
 
@@ -88,16 +88,6 @@ class Service:
     def seen_as(self) -> Protocol:
         """What a sidecar sees."""
         return Protocol.TCP if self.sealed else self.protocol
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """One match of an HTTPRouteGroup: path, method and every header have to fit. None and empty mean any."""
-
-    name: str
-    path: Pattern | None = None
-    methods: frozenset[str] = frozenset()
-    headers: tuple[tuple[str, Pattern], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
