@@ -1,7 +1,7 @@
-"""Keeps enclaves running: starts them, restarts what ends, and leaves nothing behind.
+"""Keeps programs running: starts them, restarts what ends, and leaves nothing behind.
 
-It plays the part of kubelet or docker. What ends is started again with a growing pause, so a marble that the
-coordinator refuses does not spin.
+It plays the part of kubelet or docker, for enclaves and for ordinary processes alike. What ends is started again with a
+growing pause, so a marble that the coordinator refuses does not spin.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from confidential_bookstore.attestation.simulation.launcher import LaunchedEnclave, launch
-from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
+from demo.launching import Launch
 
 _POLL_SECONDS = 0.05
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0
@@ -27,27 +25,23 @@ _GRACE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """An enclave to keep running.
+    """Something to keep running.
 
     Attributes:
         name: for logs and for `Supervisor.pid`.
-        image: bytes of the enclave image.
-        sigstruct: its 1808-byte SIGSTRUCT.
-        environment: of the host, before the enclave's own filter.
-        log: file that the enclave's output is appended to.
+        launch: starts it.
+        log: file that its output is appended to.
     """
 
     name: str
-    image: bytes
-    sigstruct: bytes
-    environment: Mapping[str, str]
+    launch: Launch
     log: Path
 
 
 @dataclass(slots=True)
 class _Running:
     program: Program
-    enclave: LaunchedEnclave
+    process: subprocess.Popen[bytes]
     since: float
     pause: float = _FIRST_PAUSE
     restart_at: float | None = None
@@ -55,10 +49,9 @@ class _Running:
 
 
 class Supervisor:
-    """Starts, watches and stops enclaves on one platform. Use it as an async context manager."""
+    """Starts, watches and stops programs. Use it as an async context manager."""
 
-    def __init__(self, platform: SimulatedPlatform) -> None:
-        self._platform = platform
+    def __init__(self) -> None:
         self._running: dict[str, _Running] = {}
         self._stopping = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
@@ -79,26 +72,14 @@ class Supervisor:
         """Launch a program.
 
         Raises:
-            EnclaveError: image and SIGSTRUCT do not belong together.
+            EnclaveError: image and SIGSTRUCT of an enclave do not belong together.
         """
-        enclave = await asyncio.to_thread(self._launch, program)
-        self._running[program.name] = _Running(program, enclave, time.monotonic())
-
-    def _launch(self, program: Program) -> LaunchedEnclave:
-        program.log.parent.mkdir(parents=True, exist_ok=True)
-        with program.log.open("ab") as log:
-            return launch(
-                program.image,
-                program.sigstruct,
-                self._platform,
-                env=program.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        process = await asyncio.to_thread(_launch, program)
+        self._running[program.name] = _Running(program, process, time.monotonic())
 
     def pid(self, name: str) -> int:
         """The process id of a running program."""
-        return self._running[name].enclave.process.pid
+        return self._running[name].process.pid
 
     def restarts(self, name: str) -> int:
         """How often a program had to be started again."""
@@ -107,7 +88,7 @@ class Supervisor:
     def last_words(self, name: str) -> str | None:
         """Why a program had to be started again: the last error in its log; None if it has always been up."""
         running = self._running.get(name)
-        if running is None or (running.restarts == 0 and running.enclave.process.poll() is None):
+        if running is None or (running.restarts == 0 and running.process.poll() is None):
             return None
         for line in reversed(running.program.log.read_text(errors="replace").splitlines()):
             if (words := _error(line, name)) is not None:
@@ -117,7 +98,7 @@ class Supervisor:
     async def _watch(self) -> None:
         while not self._stopping.is_set():
             for running in list(self._running.values()):  # more may be started meanwhile
-                if running.enclave.process.poll() is not None:
+                if running.process.poll() is not None:
                     await self._revive(running)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _POLL_SECONDS)
@@ -130,13 +111,14 @@ class Supervisor:
             running.restart_at = now + running.pause
             running.pause = min(running.pause * 2, _LONGEST_PAUSE)
         elif now >= running.restart_at:
-            running.enclave = await asyncio.to_thread(self._launch, running.program)
+            _forget(running.process)
+            running.process = await asyncio.to_thread(_launch, running.program)
             running.since, running.restart_at = time.monotonic(), None
             running.restarts += 1
 
     async def _stop_all(self) -> None:
         """SIGTERM to all, the latest started first; SIGKILL to what is left after ten seconds."""
-        processes = [running.enclave.process for running in reversed(self._running.values())]
+        processes = [running.process for running in reversed(self._running.values())]
         for process in processes:
             process.terminate()
         deadline = time.monotonic() + _GRACE_SECONDS
@@ -146,7 +128,20 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 await asyncio.to_thread(process.wait)
+            _forget(process)
         self._running.clear()
+
+
+def _launch(program: Program) -> subprocess.Popen[bytes]:
+    program.log.parent.mkdir(parents=True, exist_ok=True)
+    with program.log.open("ab") as log:
+        return program.launch(log)
+
+
+def _forget(process: subprocess.Popen[bytes]) -> None:
+    """Closes our end of the standard input of a process that has ended."""
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _error(line: str, name: str) -> str | None:

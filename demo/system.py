@@ -1,12 +1,11 @@
-"""The whole bookstore as processes on this machine: started in order, supervised, and stopped without a trace."""
+"""The whole bookstore in enclaves on this machine: started in order, supervised, and stopped without a trace."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Self, TypeVar
 
 from confidential_bookstore.attestation.collateral import CachedCollateral, PccsCollateral
@@ -17,12 +16,16 @@ from confidential_bookstore.attestation.simulation.pccs import start_pccs
 from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
 from confidential_bookstore.attestation.simulation.signing import SignedEnclave
 from confidential_bookstore.attestation.verifier import Verifier
-from confidential_bookstore.errors import ConfigurationError, CoordinatorUnavailable, EnclaveError
+from confidential_bookstore.errors import CoordinatorUnavailable, EnclaveError
 from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust
+from demo.addresses import require_free
+from demo.launching import in_enclave
 from demo.manifest import build_manifest
+from demo.mesh import Mesh
+from demo.observation import Observation, observe
 from demo.owner import DataOwner, VerifiedDeployment
 from demo.supervisor import Program, Supervisor
-from demo.topology import ENCLAVES, MARBLES, PCCS_PORT, Topology
+from demo.topology import ENCLAVES, PCCS_PORT, SERVICES, Topology, image_of
 from demo.workspace import PROJECT_ROOT, Workspace
 
 _START_SECONDS = 30.0
@@ -33,6 +36,9 @@ T = TypeVar("T")
 
 class System:
     """Use it as an async context manager: inside, everything runs.
+
+    Args:
+        mesh: the sidecars beside the enclaves, if the topology has any.
 
     Attributes:
         manifest: the bytes that were set.
@@ -46,6 +52,7 @@ class System:
         platform: SimulatedPlatform,
         enclaves: Mapping[str, SignedEnclave],
         *,
+        mesh: Mesh | None = None,
         manifest: bytes | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -53,10 +60,11 @@ class System:
         self.topology = topology
         self.platform = platform
         self.enclaves = enclaves
-        self.supervisor = Supervisor(platform)
+        self.supervisor = Supervisor()
+        self.mesh = mesh
         self.manifest = manifest or build_manifest(
             PROJECT_ROOT / "deploy" / "manifests",
-            {name: sigstruct.parse(enclaves[name].signature) for name in MARBLES},
+            {name: sigstruct.parse(enclaves[name].signature) for name in ENCLAVES},
             workspace.owner,
         )
         self.deployment: VerifiedDeployment | None = None
@@ -64,16 +72,19 @@ class System:
         self._cleanup = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        _require_free(self.topology.listening())
+        require_free(self.topology.listening())
         async with contextlib.AsyncExitStack() as cleanup:
             self._report("starting the platform's PCCS")
             pccs = await start_pccs(self.platform, self.topology.host("coordinator"), PCCS_PORT)
             cleanup.push_async_callback(pccs.close)
             await cleanup.enter_async_context(self.supervisor)
+            if self.mesh is not None:
+                self._report("starting the mesh, a sidecar for each service")
+                await self.mesh.start(self.supervisor, self.workspace.logs)
             self._report("starting the coordinator in its enclave")
             await self._start("coordinator")
             self._report("starting the marbles and the thief in theirs")
-            await asyncio.gather(*(self._start(name) for name in ENCLAVES if name != "coordinator"))
+            await asyncio.gather(*(self._start(name) for name in SERVICES))
             self._report("verifying the coordinator and its manifest")
             files = self.workspace.owner
             if await self._as_owner(lambda owner: owner.recover(files.recovery_secret, files.recovery_private_key)):
@@ -81,12 +92,18 @@ class System:
             if secrets := await self._as_owner(lambda owner: owner.set_manifest(self.manifest)):
                 files.save_recovery_secrets(secrets)
             self._save_context()
+            if self.mesh is not None:
+                await self.mesh.ready()
             self.deployment = await self._as_owner(lambda owner: owner.verify(self.manifest))
             self._cleanup = cleanup.pop_all()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         await self._cleanup.aclose()
+
+    async def observe(self) -> Observation:
+        """One look at everything."""
+        return await observe(self.topology, self.mesh)
 
     def _save_context(self) -> None:
         """So that `cbs` can ask the owner's questions while everything runs."""
@@ -108,12 +125,11 @@ class System:
         )
 
     async def _start(self, name: str) -> None:
-        enclave = self.enclaves[name]
+        enclave = self.enclaves[image_of(name)]
         (self.topology.state / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-        environment = self.topology.environment(name)
-        log = self.workspace.logs / f"{name}.log"
+        launch = in_enclave(enclave, self.platform, self.topology.environment(name))
         try:
-            await self.supervisor.start(Program(name, enclave.image, enclave.signature, environment, log))
+            await self.supervisor.start(Program(name, launch, self.workspace.logs / f"{name}.log"))
         except EnclaveError as error:
             raise EnclaveError(
                 f"enclave {name} is not launched: {error}",
@@ -137,21 +153,3 @@ class System:
                     raise
                 await asyncio.sleep(_RETRY_SECONDS)
 
-
-def _require_free(addresses: Iterable[tuple[str, int]]) -> None:
-    """Before anything starts, rather than have one service after the other fail.
-
-    Raises:
-        ConfigurationError: something listens at one of them.
-    """
-    for address in addresses:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(address)
-            except OSError as error:
-                raise ConfigurationError(
-                    "an address of the demo cannot be used",
-                    got=f"{address[0]}:{address[1]}: {error.strerror}",
-                    hint="stop what listens there, perhaps another demo, or use other addresses: --network 127.0.1",
-                ) from error

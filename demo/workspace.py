@@ -21,6 +21,7 @@ from confidential_bookstore.attestation.simulation import sigstruct
 from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
 from confidential_bookstore.attestation.simulation.signing import IMAGE_SUFFIX, SignedEnclave, sign_enclave
 from demo.owner_files import OwnerFiles
+from demo.stages import Stage
 from demo.topology import ENCLAVES
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +48,15 @@ class Workspace:
     def owner(self) -> OwnerFiles:
         """Keys of the data owner."""
         return OwnerFiles(self.root / "owner")
+
+    @property
+    def mesh(self) -> Path:
+        """The host's mesh: policy, layout, and what it writes down."""
+        return self.root / "mesh"
+
+    def ordinary(self, stage: Stage) -> Workspace:
+        """Of a stage without enclaves: logs and state only."""
+        return Workspace(self.root / "ordinary" / stage.value)
 
     def platform(self) -> SimulatedPlatform:
         """This installation's simulated platform, made on first use."""
