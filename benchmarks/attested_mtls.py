@@ -33,6 +33,8 @@ from confidential_bookstore.marble.identity import Identity, LiveIdentity
 from confidential_bookstore.marble.server import MarbleServer
 from confidential_bookstore.pki.names import DEFAULT_TRUST_DOMAIN
 from confidential_bookstore.policy.access import AccessRule, AccessRules
+from confidential_bookstore.policy.match import Match
+from confidential_bookstore.policy.pattern import Pattern
 from confidential_bookstore.telemetry.logs import configure_logging
 from confidential_bookstore.telemetry.status import Status
 from coordinator.pki.authority import Authority
@@ -40,7 +42,7 @@ from coordinator.pki.authority import Authority
 IN_FLIGHT = (1, 16, 64)
 GOAL = 0.88  # of the plaintext rate, at 16 and 64 in flight
 _SERVICE = "/confidential_bookstore.api.bookstore.v1.BookstoreService"
-_RULES = AccessRules([AccessRule("bookbuyer-buys", "bookbuyer", (f"{_SERVICE}/*",))])
+_RULES = AccessRules([AccessRule("bookbuyer-buys", ("bookbuyer",), (Match(path=Pattern(f"{_SERVICE}/.*")),))])
 
 Call = Callable[[], Awaitable[Any]]
 

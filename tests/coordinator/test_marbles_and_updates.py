@@ -21,7 +21,7 @@ from confidential_bookstore.marble.generations import REVOKED
 
 SERVICE = "/confidential_bookstore.api.bookstore.v1.BookstoreService"
 TYPES = ("bookstore", "bookbuyer", "bookthief")
-RULES = json.dumps([{"name": name, "source": name, "methods": [f"{SERVICE}/*"]} for name in TYPES])
+RULES = json.dumps([{"name": "all", "sources": list(TYPES), "matches": [{"path": f"{SERVICE}/.*"}]}])
 PACKAGES = {
     "bookstore": {"SignerID": SIGNER.hex(), "ProductID": 3, "SecurityVersion": 2},
     "thief": {"SignerID": SIGNER.hex(), "ProductID": 5, "SecurityVersion": 2},

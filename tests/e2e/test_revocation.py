@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -56,7 +57,8 @@ def with_owner(manifest: bytes, owner: User) -> bytes:
     document["Roles"] = {"owner": ENTITLED, "versions": versions}
     document["Users"] = {"owner": {"Certificate": owner.certificate_pem.decode(), "Roles": ["owner", "versions"]}}
     rules = document["Marbles"]["bookstore"]["Parameters"]["Env"]["MARBLE_ACCESS_RULES"]
-    allowed = [*json.loads(rules["Data"]), {"name": "auditor-lists", "source": "auditor", "methods": [LIST_BOOKS]}]
+    lists = {"name": "auditor-lists", "sources": ["auditor"], "matches": [{"path": re.escape(LIST_BOOKS)}]}
+    allowed = [*json.loads(rules["Data"]), lists]
     rules["Data"] = json.dumps(allowed)
     return json.dumps(document).encode()
 

@@ -20,6 +20,8 @@ from confidential_bookstore.marble.channel import MarbleChannel
 from confidential_bookstore.marble.identity import Identity, LiveIdentity
 from confidential_bookstore.marble.server import MarbleServer
 from confidential_bookstore.policy.access import AccessRule, AccessRules
+from confidential_bookstore.policy.match import Match
+from confidential_bookstore.policy.pattern import Pattern
 from confidential_bookstore.telemetry.status import Status
 
 
@@ -47,8 +49,10 @@ class World:
         }
         return Identity.from_environment(env, marble_type=marble_type, uuid="u", coordinator_root=pki.root)
 
-    async def serve(self, servicer, *, live: LiveIdentity | None = None, methods=("*",), **options) -> MarbleServer:
-        rules = AccessRules([AccessRule("buys", "bookbuyer", tuple(f"{SERVICE}/{m}" for m in methods))])
+    async def serve(self, servicer, *, live: LiveIdentity | None = None, methods=(".*",), **options) -> MarbleServer:
+        rules = AccessRules(
+            [AccessRule("buys", ("bookbuyer",), tuple(Match(path=Pattern(f"{SERVICE}/{m}")) for m in methods))]
+        )
         server = MarbleServer(
             live or LiveIdentity(self.identity("bookstore")),
             [(bookstore_pb2_grpc.add_BookstoreServiceServicer_to_server, servicer)],

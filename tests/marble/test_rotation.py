@@ -25,7 +25,7 @@ from confidential_bookstore.marble.identity import LiveIdentity
 from confidential_bookstore.marble.tls import unverified_context
 
 ADD = bookstore_pb2_grpc.add_BookstoreServiceServicer_to_server
-RULES = json.dumps([{"name": name, "source": name, "methods": [f"{SERVICE}/*"]} for name in ("bookbuyer", "bookthief")])
+RULES = json.dumps([{"name": "all", "sources": ["bookbuyer", "bookthief"], "matches": [{"path": f"{SERVICE}/.*"}]}])
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.marble import Marble, MarbleSettings
 from confidential_bookstore.marble.coordinator_trust import measured_package
 
-RULES = json.dumps([{"name": "buys", "source": "bookbuyer", "methods": [f"{SERVICE}/*"]}])
+RULES = json.dumps([{"name": "buys", "sources": ["bookbuyer"], "matches": [{"path": f"{SERVICE}/.*"}]}])
 ADD = bookstore_pb2_grpc.add_BookstoreServiceServicer_to_server
 
 

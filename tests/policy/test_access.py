@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -10,13 +11,24 @@ from hypothesis import strategies as st
 
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.policy.access import AccessRule, AccessRules, Decision
+from confidential_bookstore.policy.match import Match
+from confidential_bookstore.policy.pattern import Pattern
 
 STORE = "/confidential_bookstore.api.bookstore.v1.BookstoreService"
+PACKAGE = "/confidential_bookstore.api.bookstore.v1.BookstoreService".replace(".", r"\.")
+
+
+def matches(*methods, **more):
+    return tuple(Match(path=Pattern(f"{PACKAGE}/{method}"), **more) for method in methods)
+
+
 RULES = AccessRules(
     [
-        AccessRule("buyer-buys", "bookbuyer", (f"{STORE}/BuyBook", f"{STORE}/GetBook")),
-        AccessRule("auditor-reads-all", "auditor", (f"{STORE}/*",)),
-        AccessRule("auditor-by-name", "auditor", (f"{STORE}/BuyBook",)),
+        AccessRule("buyer-buys", ("bookbuyer",), matches("BuyBook", "GetBook")),
+        AccessRule("auditor-reads-all", ("auditor", "inspector"), matches(".*")),
+        AccessRule("auditor-by-name", ("auditor",), matches("BuyBook")),
+        AccessRule("never", ("bookthief",), matches(".*", methods=frozenset({"GET"}))),
+        AccessRule("by-header", ("courier",), matches("GetBook", headers=(("client-app", Pattern("book.*")),))),
     ]
 )
 
@@ -29,6 +41,7 @@ RULES = AccessRules(
         ("bookthief", f"{STORE}/BuyBook", False, "deny-by-default"),
         ("auditor", f"{STORE}/GetSales", True, "auditor-reads-all"),
         ("auditor", f"{STORE}/BuyBook", True, "auditor-reads-all"),
+        ("inspector", f"{STORE}/GetSales", True, "auditor-reads-all"),
         ("auditor", f"{STORE}X/GetSales", False, "deny-by-default"),
         ("auditor", "/confidential_bookstore.api.bookstore.v1/GetSales", False, "deny-by-default"),
         ("BOOKBUYER", f"{STORE}/BuyBook", False, "deny-by-default"),
@@ -48,59 +61,97 @@ def test_no_rules_allow_nothing():
         assert not AccessRules.from_json(text).allow("bookbuyer", f"{STORE}/BuyBook").allowed
 
 
-def test_from_json():
-    text = json.dumps([{"name": r.name, "source": r.source, "methods": list(r.methods)} for r in RULES.rules])
-    assert AccessRules.from_json(text).rules == RULES.rules
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({}, False),
+        ({"client-app": "bookbuyer"}, True),
+        ({"client-app": "bookbuyer,bookthief"}, True),
+        ({"client-app": "a bookbuyer"}, False),
+        ({"Client-App": "bookbuyer"}, False),
+    ],
+)
+def test_headers(headers, allowed):
+    assert RULES.allow("courier", f"{STORE}/GetBook", headers).allowed is allowed
+
+
+def test_where_headers_matter():
+    assert RULES.needs_headers("courier", f"{STORE}/GetBook")
+    assert not RULES.needs_headers("courier", f"{STORE}/BuyBook")
+    assert not RULES.needs_headers("bookbuyer", f"{STORE}/BuyBook")
+
+
+def test_json_and_back():
+    assert AccessRules.from_json(RULES.to_json()).rules == RULES.rules
 
 
 def rule(**changes):
-    return {"name": "n", "source": "s", "methods": [f"{STORE}/M"]} | changes
+    return {"name": "n", "sources": ["s"], "matches": [{"path": "/a.B/C"}]} | changes
+
+
+def match(**changes):
+    return json.dumps([rule(matches=[changes])])
 
 
 @pytest.mark.parametrize(
-    ("document", "match"),
+    ("document", "words"),
     [
         ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ("{}", "not a list"),
         ("[1]", "access rule 0"),
         (json.dumps([rule(), rule(name="m", extra=1)]), "access rule 1 has other keys"),
-        (json.dumps([{"name": "n", "source": "s"}]), "expected name, source, methods"),
+        (json.dumps([{"name": "n", "source": "s", "methods": ["/a.B/C"]}]), "expected name, sources, matches"),
         (json.dumps([rule(name="")]), "needs a name"),
-        (json.dumps([rule(source="")]), "needs a name and a source"),
-        (json.dumps([rule(source=["s"])]), "needs a name and a source"),
+        (json.dumps([rule(sources=[])]), "list of sources"),
+        (json.dumps([rule(sources="s")]), "list of sources"),
+        (json.dumps([rule(sources=["s", ""])]), "list of sources"),
         (json.dumps([rule(name="deny-by-default")]), "reserved"),
         (json.dumps([rule(name="open-to-every-marble")]), "reserved"),
-        (json.dumps([rule(methods=[])]), "list of methods"),
-        (json.dumps([rule(methods="/a.B/C")]), "list of methods"),
-        (json.dumps([rule(methods=["*"])]), "names no method"),
-        (json.dumps([rule(methods=["/*"])]), "names no method"),
-        (json.dumps([rule(methods=["/*/M"])]), "names no method"),
-        (json.dumps([rule(methods=["a.B/C"])]), "names no method"),
-        (json.dumps([rule(methods=["/a.B/C*"])]), "names no method"),
-        (json.dumps([rule(methods=["/a.B/C\n"])]), "names no method"),
-        (json.dumps([rule(methods=[3])]), "names no method"),
+        (json.dumps([rule(matches=[])]), "list of matches"),
+        (json.dumps([rule(matches="/a.B/C")]), "list of matches"),
+        (json.dumps([rule(matches=["/a.B/C"])]), "match with other keys"),
+        (match(path="/a", method="POST"), "match with other keys"),
+        (match(path=3), "no text"),
+        (match(path="("), "RE2 does not take"),
+        (match(path="(?=a)"), "RE2 does not take"),
+        (match(path="(a{1,100}){1,100}"), "RE2 does not take"),
+        (match(path="a{1,900}"), "too large"),
+        (match(methods="POST"), "other methods"),
+        (match(methods=["post"]), "other methods"),
+        (match(methods=[1]), "other methods"),
+        (match(headers=["a"]), "other headers"),
+        (match(headers={"A": "b"}), "other headers"),
+        (match(headers={"a": ["b"]}), "no text"),
+        (match(headers={"a": "*"}), "RE2 does not take"),
         (json.dumps([rule(), rule()]), "same name: got n"),
     ],
 )
-def test_malformed_rules(document, match):
-    with pytest.raises(ConfigurationError, match=match):
+def test_malformed_rules(document, words):
+    with pytest.raises(ConfigurationError, match=words):
         AccessRules.from_json(document)
 
 
 names = st.sampled_from(["a", "b", "c"])
-services = st.sampled_from(["/p.S", "/p.T"])
-methods = st.builds("{}/{}".format, services, st.sampled_from(["M", "N"]))
-patterns = methods | st.builds("{}/*".format, services)
-rules = st.lists(st.tuples(names, st.lists(patterns, min_size=1, max_size=3)), max_size=4)
+methods = st.builds("{}/{}".format, st.sampled_from(["/p.S", "/p.T"]), st.sampled_from(["M", "N"]))
+patterns = st.sampled_from(["/p.S/M", "/p.S/.*", "/p.(S|T)/N", ".*", "/p", ""])
+rules = st.lists(st.tuples(st.lists(names, min_size=1), st.lists(patterns, min_size=1, max_size=3)), max_size=4)
 
 
 @given(rules, names, methods)
-def test_first_rule_that_matches_decides(described, source, method):
-    """Against the plain reading of the rules, one after the other."""
-    own = [AccessRule(f"rule-{i}", s, tuple(m)) for i, (s, m) in enumerate(described)]
-    service = method.rpartition("/")[0]
+def test_first_rule_that_fits_decides(described, source, method):
+    """Against the plain reading of the rules, one after the other, with Python's own regular expressions."""
+    own = [
+        AccessRule(f"rule-{i}", tuple(sources), tuple(Match(path=Pattern(text)) for text in texts))
+        for i, (sources, texts) in enumerate(described)
+    ]
     expected = next(
-        (r.name for r in own if r.source == source and {method, f"{service}/*"} & set(r.methods)), "deny-by-default"
+        (
+            f"rule-{i}"
+            for i, (sources, texts) in enumerate(described)
+            if source in sources and any(re.fullmatch(text, method) for text in texts)
+        ),
+        "deny-by-default",
     )
     decision = AccessRules(own).allow(source, method)
     assert decision == Decision(allowed=expected != "deny-by-default", rule=expected)
