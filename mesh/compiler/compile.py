@@ -46,7 +46,7 @@ def compile_sidecar(policy: Policy, layout: Layout, service_key: str) -> Resourc
         if service.seen_as is not Protocol.TCP:
             resources.routes.append(routes.inbound(policy, service))
     for key, address in sorted(placement.outbound.items()):
-        called, _ = layout.inbound(key)
+        called, _ = layout.inbound(layout.services[key].service)
         resources.listeners.append(outbound(policy, layout, service, called, address))
         if called.seen_as is not Protocol.TCP:
             resources.routes.append(route(policy, layout, service, called))

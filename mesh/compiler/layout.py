@@ -72,16 +72,25 @@ class Layout:
 
     services: Mapping[str, Placement]
 
-    def inbound(self, key: str) -> tuple[Service, Address]:
-        """A service, and where calls to it have to go.
+    def inbound(self, service: Service) -> tuple[Service, Address]:
+        """Who answers for a service, and where.
+
+        A service without a place of its own is another name of the one that runs as the same account and has the same
+        port and protocol, as two Services of Kubernetes may select the same pods.
 
         Raises:
-            ConfigurationError: the layout has no such service, or nobody can call it.
+            ConfigurationError: nobody does, or it is not clear who.
         """
-        placement = self.services.get(key)
-        if placement is None or placement.inbound is None:
-            raise ConfigurationError(f"the layout has no inbound address for service {key}")
-        return placement.service, placement.inbound
+        own = self.services.get(service.key)
+        alike = [own] if own else [each for each in self.services.values() if _same_program(each.service, service)]
+        found = [(each.service, each.inbound) for each in alike if each.inbound]
+        if len(found) != 1:
+            raise ConfigurationError(
+                f"the layout does not say where service {service.key} takes calls",
+                got=", ".join(each.key for each, _ in found) or "nothing",
+                expected="one inbound address",
+            )
+        return found[0]
 
 
 def read_layout(text: str | bytes, services: Mapping[str, Service]) -> Layout:
@@ -104,6 +113,10 @@ def read_layout(text: str | bytes, services: Mapping[str, Service]) -> Layout:
                 raise ConfigurationError(f"service {key} calls {called}, which has no inbound address in the layout")
     _check_distinct(placements)
     return Layout(placements)
+
+
+def _same_program(one: Service, other: Service) -> bool:
+    return (one.account, one.port, one.seen_as) == (other.account, other.port, other.seen_as)
 
 
 def _placement(key: str, value: Any, services: Mapping[str, Service]) -> Placement:

@@ -10,6 +10,7 @@ attested client has to know whom it will meet before it says a word, and a host 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from confidential_bookstore.policy.smi.decision import Policy
@@ -25,7 +26,7 @@ def outbound(policy: Policy, layout: Layout, caller: Service, called: Service, a
     name = names.outbound(caller, called)
     if called.seen_as is Protocol.TCP:
         split = split_of(policy, called)
-        shares = _shares(layout, caller, split) if split and not split.matches else {}
+        shares = _shares(policy, layout, caller, split) if split and not split.matches else {}
         whither: Json = {"weighted_clusters": routes.weighted(shares)} if shares else {"cluster": name}
         filters = [tcp_proxy(name, **whither)]
     else:
@@ -37,7 +38,7 @@ def route(policy: Policy, layout: Layout, caller: Service, called: Service) -> J
     """The route configuration of that listener, if it takes requests."""
     name = names.outbound(caller, called)
     split = split_of(policy, called)
-    return routes.outbound(name, name, _shares(layout, caller, split), split.matches if split else ())
+    return routes.outbound(name, name, _shares(policy, layout, caller, split), split.matches if split else ())
 
 
 def reached(policy: Policy, layout: Layout, caller: Service, called: Mapping[str, Address]) -> list[Json]:
@@ -46,11 +47,12 @@ def reached(policy: Policy, layout: Layout, caller: Service, called: Mapping[str
     Raises:
         ConfigurationError: the layout lacks one of them.
     """
-    keys = set(called)
-    for key in called:
-        if split := split_of(policy, layout.inbound(key)[0]):
-            keys |= {backend.service for backend in split.backends}
-    return [clusters.sidecar_of(caller, *layout.inbound(key)) for key in sorted(keys)]
+    found = [layout.inbound(layout.services[key].service) for key in called]
+    for service, _ in list(found):
+        if split := split_of(policy, service):
+            found += [layout.inbound(each) for each in _backends(policy, split)]
+    unique = {service.key: (service, address) for service, address in found}
+    return [clusters.sidecar_of(caller, *unique[key]) for key in sorted(unique)]
 
 
 def split_of(policy: Policy, called: Service) -> Split | None:
@@ -58,6 +60,14 @@ def split_of(policy: Policy, called: Service) -> Split | None:
     return None if called.sealed else policy.documents.splits.get(called.key)
 
 
-def _shares(layout: Layout, caller: Service, split: Split | None) -> dict[str, int]:
-    backends = split.backends if split else ()
-    return {names.outbound(caller, layout.inbound(each.service)[0]): each.weight for each in backends}
+def _backends(policy: Policy, split: Split) -> list[Service]:
+    return [policy.documents.services[backend.service] for backend in split.backends]
+
+
+def _shares(policy: Policy, layout: Layout, caller: Service, split: Split | None) -> dict[str, int]:
+    """By cluster; two backends may be one program."""
+    shares: Counter[str] = Counter()
+    if split:
+        for backend, service in zip(split.backends, _backends(policy, split), strict=True):
+            shares[names.outbound(caller, layout.inbound(service)[0])] += backend.weight
+    return shares
