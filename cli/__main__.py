@@ -31,6 +31,9 @@ from cli import (
     manifest_verify,
     marble_list,
     marble_run,
+    mesh_export,
+    mesh_run,
+    mesh_status,
     package_info,
     platform_init,
     platform_serve,
@@ -98,6 +101,11 @@ context.command("use")(context_use.command)
 context.command("list")(context_list.command)
 context.command("unpin")(context_unpin.command)
 
+mesh = typer.Typer(help="The service mesh of one machine: Envoy sidecars and their policy.", no_args_is_help=True)
+mesh.command("export")(mesh_export.command)
+mesh.command("run")(mesh_run.command)
+mesh.command("status")(mesh_status.command)
+
 app.command("status")(status.command)
 app.command("verify")(verify.command)
 app.command("certificate")(certificate.command)
@@ -105,6 +113,7 @@ app.add_typer(manifest, name="manifest")
 app.add_typer(secret, name="secret")
 app.add_typer(recover, name="recover")
 app.add_typer(marble, name="marble")
+app.add_typer(mesh, name="mesh")
 app.add_typer(context, name="context")
 app.command("package-info")(package_info.command)
 app.command("demo")(demo.command)

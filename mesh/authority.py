@@ -6,7 +6,6 @@ A mesh identity comes from here and never from the caller. It is the host's auth
 from __future__ import annotations
 
 import datetime as dt
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.policy.smi.model import Account
 from confidential_bookstore.secret import Secret
+from mesh.private_files import write_private
 
 LIFETIME = dt.timedelta(hours=24)
 _ROOT_LIFETIME = dt.timedelta(days=3650)
@@ -103,14 +103,6 @@ class MeshAuthority:
             renew_at=(now + lifetime * 2 / 3).timestamp(),
             not_after=(now + lifetime).timestamp(),
         )
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """In one step, for the owner's eyes only."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-    unfinished.replace(path)
 
 
 def _builder(

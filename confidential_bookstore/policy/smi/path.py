@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 
-_PLAIN = re.compile(r"/[A-Za-z0-9/_.~!$&'()*+,;=:@-]*")
+# Of which characters a path consists that rules can speak of, after normalisation; Envoy is told the same.
+SPEAKABLE = r"/[A-Za-z0-9/_.~!$&'()*+,;=:@-]*"
+_PLAIN = re.compile(SPEAKABLE)
 
 
 def normalised(path: str) -> str | None:

@@ -1,0 +1,71 @@
+"""`cbs mesh status`: what is in force, which sidecars run, who was refused by which rule."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cli.mesh_run import DEFAULT_FOLDER, FolderArgument
+from cli.output import OutputFormat, OutputOption
+from confidential_bookstore.errors import ConfigurationError
+from mesh.folder import STATE
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What `cbs mesh run` last wrote down.
+
+    Raises:
+        ConfigurationError: it has not run there.
+    """
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            "no mesh has run in this folder", got=folder / STATE, hint="start one: cbs mesh run FOLDER"
+        ) from error
+    return state
+
+
+def command(folder: FolderArgument = DEFAULT_FOLDER, *, output: OutputOption = OutputFormat.TEXT) -> None:
+    """Show what the mesh of a folder does. Exit code 1: its policy was not taken, or a sidecar does not run."""
+    state = read_state(folder)
+    if output is OutputFormat.JSON:
+        typer.echo(json.dumps(state))
+    else:
+        _show(state)
+    if state["error"] or not state["version"] or not all(each["ready"] for each in state["sidecars"].values()):
+        raise typer.Exit(1)
+
+
+def _show(state: dict[str, Any]) -> None:
+    console = Console()
+    if state["permissive"]:
+        console.print("PERMISSIVE MODE: everybody in the mesh may call everything", style="bold red")
+    console.print(f"stage {state['stage']}, version {state['version']} in force since {state['inForceSince']}")
+    if state["error"]:
+        console.print(
+            f"not taken since {state['error']['since']}: {state['error']['message']}", style="red", markup=False
+        )
+    sidecars = _table("sidecars", "service", "state", "process", "restarts", "certificate expires")
+    for key, each in state["sidecars"].items():
+        ready = "ready" if each["ready"] else "not ready"
+        sidecars.add_row(key, ready, str(each["pid"]), str(each["restarts"]), str(each["certificateExpires"]))
+    console.print(sidecars)
+    refused = _table("refused", "who", "at", "what", "rule", "nearest", "times")
+    for each in state["refusals"]:
+        rule = f"{each['layer']} {each['rule']}"
+        refused.add_row(each["source"], each["destination"], each["what"], rule, each["near"], str(each["count"]))
+    console.print(refused)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
