@@ -35,8 +35,12 @@ CLUSTERS_FILE = "cds.json"
 LISTENERS_FILE = "lds.json"
 _MOST_CONNECTIONS = 20_000
 
-# One worker; what is taken away from a configuration ends at once.
-ARGUMENTS = ("--concurrency", "1", "--use-dynamic-base-id", "--drain-time-s", "0", "--drain-strategy", "immediate")
+# One worker; what is taken away from a configuration ends at once; a refusal is in the access log at once.
+ARGUMENTS = (
+    *("--concurrency", "1", "--use-dynamic-base-id"),
+    *("--drain-time-s", "0", "--drain-strategy", "immediate"),
+    *("--file-flush-interval-msec", "100"),
+)
 
 
 def bootstrap(service_key: str, folder: Path, admin_socket: Path) -> Json:
