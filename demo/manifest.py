@@ -1,51 +1,34 @@
-"""Assembles the manifest: marbles and secrets from `deploy/manifests`, packages from what was signed, and its owner.
-
-A package names the signer, the product and the least security version, not the measurement: a rebuilt image of the same
-signer is let in, an image that anybody else signed is not.
-"""
+"""The demo's manifest: marbles and secrets of `deploy/manifests`, signed packages, its owner, and the owner's policy."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from confidential_bookstore.attestation.simulation.sigstruct import Sigstruct
+from confidential_bookstore.owner.manifest_building import build_manifest, package_of
+from confidential_bookstore.policy.smi.reading import read_folder
 from demo.owner_files import NAME as OWNER
 from demo.owner_files import OwnerFiles
 
 
-def build_manifest(folder: Path, sigstructs: Mapping[str, Sigstruct], owner: OwnerFiles) -> bytes:
+def manifest_of(folder: Path, sigstructs: Mapping[str, Sigstruct], owner: OwnerFiles) -> bytes:
     """The manifest as JSON bytes; their SHA-256 is its fingerprint.
 
     Args:
-        folder: holds `marbles.json` and `access/<marble>.json`.
+        folder: holds `marbles.json`, and `smi`, which is the owner's policy to begin with.
         sigstructs: the verified SIGSTRUCT of each package's image.
-        owner: may update the manifest and recover the coordinator's state.
+        owner: may update the manifest and recover the coordinator's state, and says who may call what.
+
+    Raises:
+        PolicyError: the owner's policy breaks a rule.
+        ManifestError: it does not fit to the marbles.
     """
-    document: dict[str, Any] = json.loads((folder / "marbles.json").read_text())
-    document["Packages"] = {
-        name: {
-            "SignerID": sigstruct.mr_signer.hex(),
-            "ProductID": sigstruct.product_id,
-            "SecurityVersion": sigstruct.security_version,
-            "Debug": sigstruct.debug,
-        }
-        for name, sigstruct in sorted(sigstructs.items())
-    }
-    document["Users"] = {OWNER: {"Certificate": owner.user_certificate().decode(), "Roles": ["manifest", "versions"]}}
-    document["Roles"] = {
-        "manifest": {"ResourceType": "Manifest", "Actions": ["UpdateManifest"]},
-        "versions": {
-            "ResourceType": "Packages",
-            "ResourceNames": sorted(sigstructs),
-            "Actions": ["UpdateSecurityVersion"],
-        },
-    }
-    document["RecoveryKeys"] = {OWNER: owner.recovery_key().decode()}
-    for name, marble in document["Marbles"].items():
-        rules = json.loads((folder / "access" / f"{name}.json").read_text())
-        environment = marble["Parameters"]["Env"]
-        environment["MARBLE_ACCESS_RULES"] = {"Data": json.dumps(rules), "NoTemplates": True}
-    return json.dumps(document, indent=2, sort_keys=True).encode()
+    return build_manifest(
+        json.loads((folder / "marbles.json").read_text()),
+        read_folder(owner.policy(folder / "smi")),
+        {name: package_of(sigstruct) for name, sigstruct in sigstructs.items()},
+        users={OWNER: owner.user_certificate().decode()},
+        recovery_keys={OWNER: owner.recovery_key().decode()},
+    )

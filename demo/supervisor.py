@@ -11,6 +11,7 @@ import contextlib
 import json
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -46,6 +47,7 @@ class _Running:
     pause: float = _FIRST_PAUSE
     restart_at: float | None = None
     restarts: int = 0
+    stopped: bool = False
 
 
 class Supervisor:
@@ -76,6 +78,12 @@ class Supervisor:
         """
         process = await asyncio.to_thread(_launch, program)
         self._running[program.name] = _Running(program, process, time.monotonic())
+
+    async def stop(self, name: str) -> None:
+        """SIGTERM to one program, SIGKILL after ten seconds; it is not started again."""
+        running = self._running.pop(name)
+        running.stopped = True
+        await _end([running.process])
 
     def pid(self, name: str) -> int:
         """The process id of a running program."""
@@ -112,24 +120,32 @@ class Supervisor:
             running.pause = min(running.pause * 2, _LONGEST_PAUSE)
         elif now >= running.restart_at:
             _forget(running.process)
-            running.process = await asyncio.to_thread(_launch, running.program)
+            process = await asyncio.to_thread(_launch, running.program)
+            if running.stopped:  # meanwhile
+                await _end([process])
+                return
+            running.process = process
             running.since, running.restart_at = time.monotonic(), None
             running.restarts += 1
 
     async def _stop_all(self) -> None:
         """SIGTERM to all, the latest started first; SIGKILL to what is left after ten seconds."""
         processes = [running.process for running in reversed(self._running.values())]
-        for process in processes:
-            process.terminate()
-        deadline = time.monotonic() + _GRACE_SECONDS
-        for process in processes:
-            try:
-                await asyncio.to_thread(process.wait, max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                await asyncio.to_thread(process.wait)
-            _forget(process)
         self._running.clear()
+        await _end(processes)
+
+
+async def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for process in processes:
+        try:
+            await asyncio.to_thread(process.wait, max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await asyncio.to_thread(process.wait)
+        _forget(process)
 
 
 def _launch(program: Program) -> subprocess.Popen[bytes]:

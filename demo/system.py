@@ -20,7 +20,7 @@ from confidential_bookstore.errors import CoordinatorUnavailable, EnclaveError
 from confidential_bookstore.marble.coordinator_trust import CoordinatorTrust
 from demo.addresses import require_free
 from demo.launching import in_enclave
-from demo.manifest import build_manifest
+from demo.manifest import manifest_of
 from demo.mesh import Mesh
 from demo.observation import Observation, observe
 from demo.owner import DataOwner, VerifiedDeployment
@@ -62,7 +62,7 @@ class System:
         self.enclaves = enclaves
         self.supervisor = Supervisor()
         self.mesh = mesh
-        self.manifest = manifest or build_manifest(
+        self.manifest = manifest or manifest_of(
             PROJECT_ROOT / "deploy" / "manifests",
             {name: sigstruct.parse(enclaves[name].signature) for name in ENCLAVES},
             workspace.owner,
@@ -152,4 +152,3 @@ class System:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(_RETRY_SECONDS)
-

@@ -1,8 +1,8 @@
 """Who runs where, and with which host environment: the port table of the demo, as values.
 
 Each service has its own loopback address, so that every one of them listens on the same port as in a cluster. The pages
-for people share one address and have the ports of the original demo. With sidecars, a service reaches the others only at
-an address of its own, where its sidecar listens; there is no iptables on this machine that would lead it there.
+for people share one address and have the ports of the original demo. With sidecars, a service calls the others at an
+address of its own, where its sidecar listens; there is no iptables on this machine that would lead it there.
 """
 
 from __future__ import annotations
@@ -98,12 +98,11 @@ class Topology:
         taken = [(self.host(name), SERVICE_PORT) for name in PAGES]
         taken += [(f"{self.network}.1", port) for port in PAGES.values()]
         if coordinator:
-            ports = (PCCS_PORT, MESH_PORT, CLIENT_PORT, EVENTS_PORT)
-            taken += [(self.host("coordinator"), port) for port in ports]
+            taken += [(self.host("coordinator"), port) for port in (PCCS_PORT, MESH_PORT, CLIENT_PORT, EVENTS_PORT)]
         if self.sidecars:
             for name, others in _with_sidecars(coordinator=coordinator).items():
-                ports = (SIDECAR_PORT, *(_OUTBOUND_PORT + _HOST_NUMBER[other] for other in others))
-                taken += [(self.host(name), port) for port in ports]
+                taken.append((self.host(name), SIDECAR_PORT))
+                taken += [(self.host(name), _OUTBOUND_PORT + _HOST_NUMBER[other]) for other in others]
         return taken
 
     def layout(self, *, coordinator: bool = True) -> dict[str, Any]:
@@ -161,6 +160,4 @@ class Topology:
 def _with_sidecars(*, coordinator: bool) -> dict[str, tuple[str, ...]]:
     """Each service with a sidecar, and whom it may want to call, granted or not. The coordinator calls nobody."""
     names = (*SERVICES, "coordinator") if coordinator else SERVICES
-    return {
-        name: () if name == "coordinator" else tuple(other for other in names if other != name) for name in names
-    }
+    return {name: () if name == "coordinator" else tuple(other for other in names if other != name) for name in names}

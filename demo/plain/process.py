@@ -6,11 +6,8 @@ the original demo's services knew each other.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import signal
-import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Self, TypeAlias
 
@@ -26,6 +23,7 @@ from confidential_bookstore.marble.tls import split_address
 from confidential_bookstore.telemetry.logs import configure_logging
 from confidential_bookstore.telemetry.page import StatusPage
 from confidential_bookstore.telemetry.status import Status
+from demo.stopping import asked_to_stop
 
 CLAIM = "client-app"
 NOBODY = "anonymous"
@@ -82,7 +80,7 @@ class PlainProcess:
             raise ConfigurationError("cannot listen on this address", got=address, hint=str(error)) from error
         await server.start()
         self.status.set_ready()
-        await _asked_to_stop()
+        await asked_to_stop()
         self.status.set_not_ready("stopping")
         await server.stop(_GRACE_SECONDS)
 
@@ -156,14 +154,3 @@ async def _answer(context: Context, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     await context.abort(*status_of(error))
-
-
-async def _asked_to_stop() -> None:
-    """A signal, or the end of standard input: the supervisor holds the other end, so it closes with it."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if not sys.stdin.isatty():
-        loop.add_reader(sys.stdin.fileno(), stop.set)
-    await stop.wait()

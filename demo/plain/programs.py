@@ -77,7 +77,7 @@ async def bookbuyer() -> None:
             DedicatedThread("journal") as thread,
         ):
             ledger = Ledger(journal, thread, process.status)
-            buyer = Buyer(BookstoreServiceStub(process.channel(settings.store_address)), ledger)
+            buyer = Buyer(BookstoreServiceStub(process.channel(settings.stores["bookstore"])), ledger)
             async with asyncio.TaskGroup() as tasks:
                 buying = tasks.create_task(buyer.run(interval=settings.interval, concurrency=settings.concurrency))
                 await process.serve((add_BookbuyerServiceServicer_to_server, BookbuyerService(ledger)))

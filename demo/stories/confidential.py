@@ -1,22 +1,26 @@
-"""The story that `cbs demo` tells: is everything attested, are books sold, and does every theft fail?"""
+"""Stage `confidential`: is everything attested, are books sold, and does every theft fail?"""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from demo.attacks import Outcome, change_one_line, steal_at_the_door
-from demo.observation import Observation, observe
+from confidential_bookstore.errors import MeshError
+from demo.attacks import change_one_line, steal_at_the_door
+from demo.attested_thief import steal_round_the_sidecar, steal_through_the_mesh
+from demo.mesh import Mesh
+from demo.observation import Observation
+from demo.outcome import Outcome, Report
+from demo.stories import trading
+from demo.stories.mesh import THIEF, in_words
 from demo.system import System
-from demo.topology import MARBLES
+from demo.topology import MARBLES, key_of
 
-_BOOKS = 3
-_PATIENCE_SECONDS = 60.0
-_LOOK_SECONDS = 0.2
+_ALLOWING = "traffic-access-v1-allow-bookthief.yaml"
+_ALLOWED_FILE = "traffic-access-v1.yaml"
+_SECONDS = 15.0
 
 
-async def tell(system: System, report: Callable[[Outcome], None]) -> list[Outcome]:
+async def tell(system: System, report: Report) -> list[Outcome]:
     """Go through all parts; each outcome is reported as soon as it is known."""
     outcomes: list[Outcome] = []
 
@@ -25,17 +29,24 @@ async def tell(system: System, report: Callable[[Outcome], None]) -> list[Outcom
             outcomes.append(part)
             report(part)
 
-    ended(_owner(system))
-    before, seen = await _first_books(system)
+    ended(owner(system))
+    before, seen = await trading.first_books(system.observe)
     down = {name: words for name in MARBLES if (words := system.supervisor.last_words(name))}
-    ended(_attested(seen, down), _sold(before, seen))
+    ended(attested(seen, down))
+    ended(trading.sold(before, seen, "bookbuyer buys, bookstore sells, bookwarehouse keeps"))
     ended(*await steal_at_the_door(system))
     ended(*await change_one_line(system))
-    ended(_stolen(await observe(system.topology)))
+    if system.mesh is not None:
+        ended(await _mesh_refuses(system), await _mesh_allows(system.mesh))
+    ended(await steal_through_the_mesh(system))
+    if system.mesh is not None:
+        ended(await steal_round_the_sidecar(system))
+    ended(nothing_stolen(await system.observe()))
     return outcomes
 
 
-def _owner(system: System) -> Outcome:
+def owner(system: System) -> Outcome:
+    """What the data owner has found before anything else."""
     part, expected = "the data owner verifies coordinator and manifest", "both as agreed"
     if system.deployment is None:
         return Outcome(part, expected, "not verified", good=False)
@@ -45,24 +56,7 @@ def _owner(system: System) -> Outcome:
     return Outcome(part, expected, ended, good=True)
 
 
-async def _first_books(system: System) -> tuple[Observation, Observation]:
-    """When all three serve, and when all three have counted some more books; but it does not wait for ever."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    before: Observation | None = None
-    while True:
-        seen = await observe(system.topology)
-        _, sold, kept = _traded(seen)
-        # A store that has just started has not asked the warehouse for its totals yet.
-        if before is None and sold == kept and all(seen.services.get(name, {}).get("ready") for name in MARBLES):
-            before = seen
-        if before is not None and min(_traded_since(before, seen)) >= _BOOKS:
-            return before, seen
-        if time.monotonic() > deadline:
-            return before or seen, seen
-        await asyncio.sleep(_LOOK_SECONDS)
-
-
-def _attested(seen: Observation, down: Mapping[str, str]) -> Outcome:
+def attested(seen: Observation, down: Mapping[str, str]) -> Outcome:
     """`down`: why marbles had to be started again."""
     attested = seen.attested()
     missing = [f"{name} does not stay up: {down[name]}" for name in MARBLES if name in down and name not in attested]
@@ -74,31 +68,28 @@ def _attested(seen: Observation, down: Mapping[str, str]) -> Outcome:
     )
 
 
-def _sold(before: Observation, seen: Observation) -> Outcome:
-    bought, sold, kept = _traded_since(before, seen)
-    return Outcome(
-        "bookbuyer buys, bookstore sells, bookwarehouse keeps",
-        f"{_BOOKS} books",
-        f"{bought} bought, {sold} sold, {kept} kept",
-        good=min(bought, sold, kept) >= _BOOKS,
-    )
+async def _mesh_refuses(system: System) -> Outcome:
+    """A sidecar cannot read what marbles say to each other, but it knows who connects."""
+    part, expected = "the mesh: bookthief's connections to the store", "refused by a rule (intended)"
+    store = key_of("bookstore")
+    seen = await trading.until(system.observe, lambda now: bool(now.refused_by_mesh(THIEF, store)), seconds=_SECONDS)
+    rows = seen.refused_by_mesh(THIEF, store)
+    return Outcome(part, expected, in_words(rows[0]) if rows else "nobody was refused", good=bool(rows))
 
 
-def _traded_since(before: Observation, seen: Observation) -> tuple[int, ...]:
-    return tuple(now - then for now, then in zip(_traded(seen), _traded(before), strict=True))
+async def _mesh_allows(mesh: Mesh) -> Outcome:
+    """The host gives the thief what it wants: the mesh is the host's."""
+    part, expected = "the host lets bookthief through the mesh", "allowed, for it is the host's policy"
+    try:
+        await mesh.replace(_ALLOWED_FILE, _ALLOWING)
+    except MeshError as error:
+        return Outcome(part, expected, str(error), good=False)
+    return Outcome(part, expected, f"{_ALLOWING} is in force", good=True)
 
 
-def _traded(seen: Observation) -> tuple[int, int, int]:
-    """Books in the receipts of the buyer, and in the orders that store and warehouse tell of."""
-    return (
-        seen.counter("bookbuyer", "books_bought"),
-        seen.counter("bookstore", "books_sold"),
-        seen.counter("bookwarehouse", "books_sold"),
-    )
-
-
-def _stolen(seen: Observation) -> Outcome:
-    stolen, tried = seen.counter("bookthief", "books_stolen"), seen.counter("bookthief", "attempts")
+def nothing_stolen(seen: Observation) -> Outcome:
+    """Whatever the thief has tried, with all of its methods."""
+    stolen, tried = trading.stolen(seen), seen.counter("bookthief", "attempts")
     return Outcome(
         "bookthief, trying all the time",
         "nothing stolen",

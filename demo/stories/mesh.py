@@ -32,7 +32,7 @@ async def tell(system: OrdinarySystem, mesh: Mesh, report: Report) -> list[Outco
 
     before, seen = await trading.first_books(system.observe)
     ended(trading.sold(before, seen, "books are traded through sidecars, with mutual TLS"))
-    seen = await trading.until(system.observe, trading.stolen, seconds=_SECONDS)
+    seen = await trading.until(system.observe, trading.robbed, seconds=_SECONDS)
     permissive = seen.mesh.get("permissive") is True
     ended(robbed(seen) if permissive else Outcome("PERMISSIVE MODE", "on", "it is off", good=False))
     try:
@@ -85,7 +85,7 @@ def in_words(row: Mapping[str, Any]) -> str:
 
 async def last_refusal(topology: Topology) -> str:
     """What the thief was told last."""
-    return next((theft.last_refusal for theft in await thefts(topology)), "")
+    return next((theft.last_refusal for theft in await thefts(topology.address("bookthief"))), "")
 
 
 async def round_the_sidecar(method: Method) -> Outcome:

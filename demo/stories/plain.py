@@ -15,7 +15,7 @@ async def tell(system: OrdinarySystem, report: Report) -> list[Outcome]:
     before, seen = await trading.first_books(system.observe)
     outcomes = [trading.sold(before, seen, "bookbuyer buys, bookstore sells, bookwarehouse keeps")]
     report(outcomes[-1])
-    seen = await trading.until(system.observe, trading.stolen, seconds=_SECONDS)
+    seen = await trading.until(system.observe, trading.robbed, seconds=_SECONDS)
     outcomes.append(robbed("a thief who says that it is bookbuyer", "steals: nobody checks (intended)", seen))
     report(outcomes[-1])
     return outcomes

@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.2
 
 
 async def first_books(look: Look) -> tuple[Observation, Observation]:
-    """When all serve, and when buyer, stores and warehouse have counted some more books; but it does not wait for ever."""
+    """When all serve, and when buyer, stores and warehouse have counted some more books; but not for ever."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     before: Observation | None = None
     while True:
@@ -37,9 +37,11 @@ async def first_books(look: Look) -> tuple[Observation, Observation]:
 async def until(look: Look, condition: Callable[[Observation], bool], *, seconds: float) -> Observation:
     """The first look that fits, or the last one when the time is over."""
     deadline = time.monotonic() + seconds
-    while not condition(seen := await look()) and time.monotonic() < deadline:
+    while True:
+        seen = await look()
+        if condition(seen) or time.monotonic() > deadline:
+            return seen
         await asyncio.sleep(LOOK_SECONDS)
-    return seen
 
 
 def sold(before: Observation, seen: Observation, part: str) -> Outcome:
@@ -70,3 +72,8 @@ def traded(seen: Observation) -> tuple[int, int, int]:
 def stolen(seen: Observation) -> int:
     """Copies that the thief has got away with."""
     return seen.counter("bookthief", "books_stolen")
+
+
+def robbed(seen: Observation) -> bool:
+    """Whether it has got any."""
+    return stolen(seen) > 0
