@@ -1,4 +1,4 @@
-"""The demo's manifest: marbles and secrets of `deploy/manifests`, signed packages, its owner, and the owner's policy."""
+"""The demo's manifest: marbles and secrets of `deploy/manifests`, signed packages, its owner and that one's policy."""
 
 from __future__ import annotations
 

@@ -76,7 +76,9 @@ def refused(seen: Observation, thefts: Iterable[bookthief_pb2.Attempts]) -> Tabl
     """Who was refused where, how often and by what; and each way in which the thief has tried."""
     table = _table("refused, all of it intended", "who", "by", "how often", "why")
     for row in seen.mesh.get("refusals", ()):
-        table.add_row(row["source"], f"mesh: sidecar of {row['destination']}", str(row["count"]), _rule(row))
+        table.add_row(
+            row["source"], f"mesh: sidecar of {row['destination']} ({row['layer']})", str(row["count"]), _rule(row)
+        )
     for denial, count in seen.denials_by_type().values():
         table.add_row(str(denial["marbleType"]), "attestation: coordinator", str(count), str(denial["reason"]))
     for name, page in seen.services.items():

@@ -14,7 +14,8 @@ def main(arguments: list[str]) -> None:
     program = PROGRAMS.get(arguments[0]) if len(arguments) == 1 else None
     if program is None:
         error = ConfigurationError("there is no such service", got=" ".join(arguments), expected=", ".join(PROGRAMS))
-        sys.exit(error.diagnostics())
+        print(error.diagnostics(), file=sys.stderr)  # noqa: T201  # the edge of the process
+        sys.exit(error.exit_code)
     run(arguments[0], program)
 
 

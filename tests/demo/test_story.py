@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from confidential_bookstore.api.bookthief.v1 import bookthief_pb2
 from confidential_bookstore.errors import EnclaveError, MeasurementMismatch
-from demo import attacks, story
+from demo import attacks, attested_thief
 from demo.door import NO_CERTIFICATE
 from demo.observation import Observation
+from demo.outcome import Outcome
+from demo.stories import confidential, mesh, trading
 from demo.topology import MARBLES
 from services.bookthief.methods import Refused
 
@@ -129,17 +132,21 @@ def seen(activated: tuple[str, ...] = MARBLES, **counters: dict[str, int]) -> Ob
 TRADED = {"bookbuyer": {"books_bought": 3}, "bookstore": {"books_sold": 3}, "bookwarehouse": {"books_sold": 3}}
 
 
+def sold(before: Observation, now: Observation) -> Outcome:
+    return trading.sold(before, now, "books")
+
+
 def test_books_count_when_all_three_have_counted_them():
-    assert story._sold(seen(), seen(**TRADED)).good
+    assert sold(seen(), seen(**TRADED)).good
     for name in TRADED:
-        assert not story._sold(seen(), seen(**{**TRADED, name: {}})).good, name
-    assert not story._sold(seen(**TRADED), seen(**TRADED)).good  # what was bought in an earlier run does not count
+        assert not sold(seen(), seen(**{**TRADED, name: {}})).good, name
+    assert not sold(seen(**TRADED), seen(**TRADED)).good  # what was bought in an earlier run does not count
 
 
 def test_an_activation_that_the_coordinator_does_not_know_of_is_bad():
-    assert story._attested(seen(), {}).good
-    assert not story._attested(seen(activated=MARBLES[1:]), {}).good
-    assert not story._attested(Observation({}, ()), {"bookstore": "it cannot listen"}).good
+    assert confidential.attested(seen(), {}).good
+    assert not confidential.attested(seen(activated=MARBLES[1:]), {}).good
+    assert not confidential.attested(Observation({}, ()), {"bookstore": "it cannot listen"}).good
 
 
 @pytest.mark.parametrize(
@@ -152,7 +159,7 @@ def test_an_activation_that_the_coordinator_does_not_know_of_is_bad():
     ],
 )
 def test_a_thief_that_never_tried_proves_nothing(counters, good):
-    assert story._stolen(seen(bookthief=counters)).good is good
+    assert confidential.nothing_stolen(seen(bookthief=counters)).good is good
 
 
 async def test_nobody_turned_away_is_no_denial(monkeypatch):
@@ -164,3 +171,71 @@ async def test_nobody_turned_away_is_no_denial(monkeypatch):
     monkeypatch.setattr(attacks, "_LOOK_SECONDS", 0.02)
     async with asyncio.timeout(5):
         assert await attacks._denial(SimpleNamespace(topology=None), "mine") is None
+
+
+PRINCIPAL, STORE = "bookthief.bookthief.cluster.local", "bookstore/bookstore"
+ROW = {"source": PRINCIPAL, "destination": STORE, "rule": "deny-by-default", "count": 4, "what": "POST /x"}
+DENIED = "PERMISSION_DENIED: RBAC: access denied"
+
+
+def under_policy(stolen: int = 2, **row: object) -> Observation:
+    services = {"bookthief": {"counters": {"books_stolen": stolen}}}
+    return Observation(services, (), {"refusals": [{**ROW, **row}]})
+
+
+def test_a_refusal_by_the_mesh_names_the_rule_and_the_thief():
+    outcome = mesh.judge(under_policy(), under_policy(), DENIED)
+    assert outcome.good
+    assert "PERMISSION_DENIED" in outcome.ended
+    assert f"{PRINCIPAL}, rule deny-by-default, 4 times" in outcome.ended
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "told"),
+    [
+        (under_policy(), under_policy(stolen=3), DENIED),
+        (under_policy(), under_policy(), "UNAVAILABLE: connection refused"),
+        (under_policy(), under_policy(source="bookbuyer.bookbuyer.cluster.local"), DENIED),
+        (under_policy(), under_policy(destination="bookwarehouse/bookwarehouse"), DENIED),
+        (under_policy(), Observation({}, ()), ""),
+    ],
+)
+def test_what_is_no_refusal_of_the_thief_at_the_store_is_bad(then, now, told):
+    assert not mesh.judge(then, now, told).good
+
+
+async def test_going_round_the_sidecar_must_get_books_and_says_why():
+    outcome = await mesh.round_the_sidecar(Theft(1))
+    assert (outcome.good, outcome.ended) == (True, f"1 stolen: {mesh.ROUND_THE_SIDECAR}")
+    assert not (await mesh.round_the_sidecar(Theft(Refused("closed")))).good
+
+
+def test_permissive_mode_without_a_theft_shows_nothing():
+    assert mesh.robbed(under_policy(stolen=1)).good
+    assert not mesh.robbed(under_policy(stolen=0)).good
+
+
+WORDS = "PERMISSION_DENIED: bookthief may not call /x (rule: deny-by-default)"
+
+
+def attempts(*, tried: int = 2, refused: int = 2, words: str = WORDS) -> bookthief_pb2.Attempts:
+    return bookthief_pb2.Attempts(method="attested marble", tried=tried, refused=refused, last_refusal=words)
+
+
+@pytest.mark.parametrize(
+    ("told", "activated", "good"),
+    [
+        (attempts(), ("bookthief",), True),
+        (attempts(refused=1), ("bookthief",), False),
+        (attempts(words="UNAVAILABLE: connection refused"), ("bookthief",), False),
+        (attempts(words="PERMISSION_DENIED: RBAC: access denied"), ("bookthief",), False),
+        (attempts(), (), False),
+        (attempts(tried=0, refused=0, words=""), ("bookthief",), False),
+        (None, ("bookthief",), False),
+    ],
+)
+def test_an_attested_thief_is_refused_by_a_rule_of_the_store(told, activated, good):
+    outcome = attested_thief.judge("a thief", told, seen(activated=activated))
+    assert outcome.good is good, outcome
+    if good:
+        assert outcome.ended == f"attested; {WORDS}"

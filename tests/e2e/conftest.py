@@ -1,4 +1,7 @@
-"""The whole system as processes. Enclaves are built once; each test has its own network, state and logs."""
+"""The whole system as processes. Enclaves are built once; each test has its own network, state and logs.
+
+There are no sidecars unless a test asks for them: what marbles do does not depend on them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from auditor import with_auditor
 
 from confidential_bookstore.attestation.simulation.provisioning import SimulatedPlatform
 from confidential_bookstore.attestation.simulation.signing import SignedEnclave
+from demo.mesh import Mesh
+from demo.stages import Stage
 from demo.system import System
 from demo.topology import Topology
 from demo.workspace import Workspace
@@ -45,12 +50,14 @@ def network() -> str:
 def system(built: Built, tmp_path: Path, network: str) -> Start:
     """A function that makes a system on this test's network and state; keyword arguments are settings by service."""
 
-    def make(*, topology: type[Topology] = Topology, **settings: Mapping[str, str]) -> System:
+    def make(*, topology: type[Topology] = Topology, sidecars: bool = False, **settings: Mapping[str, str]) -> System:
+        workspace, table = Workspace(tmp_path), topology(network, tmp_path / "state", settings, sidecars=sidecars)
         made = System(
-            Workspace(tmp_path),
-            topology(network, tmp_path / "state", settings),
+            workspace,
+            table,
             built.platform,
             built.enclaves,
+            mesh=Mesh(workspace.mesh, table, Stage.CONFIDENTIAL) if sidecars else None,
         )
         made.manifest = with_auditor(made.manifest)
         return made

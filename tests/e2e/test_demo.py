@@ -14,10 +14,11 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 CBS = [sys.executable, "-m", "cli"]
+PRINCIPAL = "bookthief.bookthief.cluster.local"
 
 
-def enclaves_of(network: str) -> list[psutil.Process]:
-    """Processes that listen on an address of this network."""
+def processes_of(network: str) -> list[psutil.Process]:
+    """That listen on an address of this network."""
     return [
         psutil.Process(connection.pid)
         for connection in psutil.net_connections("tcp")
@@ -25,28 +26,64 @@ def enclaves_of(network: str) -> list[psutil.Process]:
     ]
 
 
-def test_once_tells_the_whole_story(run_dir, network):
+def until_nothing_is_left(network: str) -> None:
+    deadline = time.monotonic() + 10
+    while processes_of(network) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_of(network) == []
+
+
+@pytest.mark.timeout(240)
+def test_once_tells_all_three_stories(run_dir, network, envoy):
+    started = time.monotonic()
     done = subprocess.run(
         [*CBS, "demo", "--once", "--output", "json", "--run-dir", str(run_dir), "--network", network],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=200,
         check=False,
     )
+    seconds = time.monotonic() - started
     assert done.returncode == 0, done.stdout + done.stderr
-    outcomes = {row["part"]: row for row in json.loads(done.stdout)["outcomes"]}
-    assert len(outcomes) == 8
-    assert all(row["good"] for row in outcomes.values())
-    assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in outcomes["a thief with no certificate"]["ended"]
-    assert "CERTIFICATE_VERIFY_FAILED" in outcomes["a thief with a self-signed certificate"]["ended"]
+    rows = json.loads(done.stdout)["outcomes"]
+    assert [row for row in rows if not row["good"]] == []
+    stages = {
+        stage: {row["part"]: row for row in rows if row["stage"] == stage}
+        for stage in ("plain", "mesh", "confidential")
+    }
+    assert [len(parts) for parts in stages.values()] == [2, 5, 12]
+
+    assert stages["plain"]["a thief who says that it is bookbuyer"]["expected"].startswith("steals")
+
+    denied = stages["mesh"]["policy on: the thief"]["ended"]
+    assert denied.startswith("PERMISSION_DENIED: RBAC: access denied")
+    assert f"{PRINCIPAL}, rule deny-by-default" in denied
+    round_it = stages["mesh"]["the host on the thief's side: straight to the store"]["ended"]
+    assert round_it == "1 stolen: the host goes round the sidecar: nothing but the sidecar checks"
+
+    confidential = stages["confidential"]
+    assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in confidential["a thief with no certificate"]["ended"]
+    assert "CERTIFICATE_VERIFY_FAILED" in confidential["a thief with a self-signed certificate"]["ended"]
+    assert (
+        f"{PRINCIPAL}, rule deny-by-default" in confidential["the mesh: bookthief's connections to the store"]["ended"]
+    )
+    for part in (
+        "a genuine, attested bookthief, whom the mesh's policy allows",
+        "the same, straight to the store, round every sidecar",
+    ):
+        assert confidential[part]["ended"].startswith("attested; PERMISSION_DENIED: bookthief may not call "), part
+        assert confidential[part]["ended"].endswith("(rule: deny-by-default)"), part
+
     assert "\x1b" not in done.stdout + done.stderr
-    assert enclaves_of(network) == []
+    assert processes_of(network) == []
+    assert seconds < 180  # on a busy machine; about 40 on a quiet one
 
 
-def test_an_address_that_is_taken_is_named_before_anything_starts(run_dir, network):
+@pytest.mark.parametrize("stage", ["plain", "confidential"])
+def test_an_address_that_is_taken_is_named_before_anything_starts(run_dir, network, stage):
     with socket.create_server((f"{network}.12", 14001)):
         done = subprocess.run(
-            [*CBS, "demo", "--once", "--run-dir", str(run_dir), "--network", network],
+            [*CBS, "demo", "--once", "--stage", stage, "--run-dir", str(run_dir), "--network", network],
             capture_output=True,
             text=True,
             timeout=60,
@@ -62,7 +99,9 @@ def test_it_stays_up_until_it_is_told_to_stop(run_dir, network):
     log = run_dir / "demo.log"
     with log.open("wb") as output:
         demo = subprocess.Popen(
-            [*CBS, "demo", "--run-dir", str(run_dir), "--network", network], stdout=output, stderr=output
+            [*CBS, "demo", "--stage", "confidential", "--run-dir", str(run_dir), "--network", network],
+            stdout=output,
+            stderr=output,
         )
     try:
         deadline = time.monotonic() + 100
@@ -75,24 +114,23 @@ def test_it_stays_up_until_it_is_told_to_stop(run_dir, network):
     finally:
         demo.kill()
         demo.wait()
-    assert enclaves_of(network) == []
+    assert processes_of(network) == []
 
 
-def test_nothing_is_left_when_the_demo_itself_is_killed(run_dir, network):
-    demo = subprocess.Popen(
-        [*CBS, "demo", "--run-dir", str(run_dir), "--network", network],
+@pytest.mark.parametrize("stage", ["plain", "mesh", "confidential"])
+def test_nothing_is_left_when_it_is_killed(run_dir, network, stage, envoy):
+    up = subprocess.Popen(
+        [*CBS, "up", "--stage", stage, "--run-dir", str(run_dir), "--network", network],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    many = {"plain": 10, "mesh": 20, "confidential": 30}[stage]  # listening sockets, sidecars' included
     try:
         deadline = time.monotonic() + 60
-        while len(enclaves_of(network)) < 4 and time.monotonic() < deadline:
+        while len(processes_of(network)) < many and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert len(enclaves_of(network)) >= 4
+        assert len(processes_of(network)) >= many
     finally:
-        demo.kill()
-        demo.wait()
-    deadline = time.monotonic() + 5
-    while enclaves_of(network) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert enclaves_of(network) == []
+        up.kill()
+        up.wait()
+    until_nothing_is_left(network)
