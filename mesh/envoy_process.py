@@ -11,14 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from confidential_bookstore.errors import EnvoyMissing, UpdateRejected
+from mesh.access_file import AccessFile
 from mesh.compiler import ARGUMENTS
-from mesh.private_files import write_private
 
 _GRACE_SECONDS = 3.0
 _LOOK_SECONDS = 0.01
-_LONGEST_LINE = 64 * 1024
+_LOG_END = 64 * 1024
 _VALIDATION_SECONDS = 20.0
-_PID, _LOG = "pid", "envoy.log"
+_PID, _LOG, _ACCESS, _BOOTSTRAP = "pid", "envoy.log", "access.log", "bootstrap.json"
+_START = '"$@" & echo $! >pid; wait $!'
 
 
 def envoy_path() -> str:
@@ -62,91 +63,77 @@ async def validate(envoy: str, config: Path) -> None:
 async def run_once(envoy: str, folder: Path, line: Callable[[bytes], None], started: Callable[[int], None]) -> None:
     """Runs Envoy in `folder` until it ends; ends it when this task is cancelled.
 
+    Envoy asks the kernel to end it when its parent dies. So its parent is a shell that only waits for it, and outlives
+    this process.
+
     Args:
         envoy: the binary.
-        folder: with `bootstrap.json`; also gets the file `pid`, and `envoy.log` with what Envoy says of itself.
+        folder: with `bootstrap.json`; also gets the file `pid`, `envoy.log` with what Envoy says of itself, and
+            `access.log`.
         line: called with each line of the access log.
         started: called with the process id.
     """
-    with (folder / _LOG).open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            envoy,
-            *("-c", str(folder / "bootstrap.json"), "-l", "warning", *ARGUMENTS),
+    (folder / _PID).unlink(missing_ok=True)
+    access = AccessFile(folder / _ACCESS, line)
+    with (folder / _LOG).open("ab") as log, access.opened() as calls:
+        shell = await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-c", _START, "sh", envoy, "-c", str(folder / _BOOTSTRAP), "-l", "warning", *ARGUMENTS),
             cwd=folder,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=calls,
             stderr=log,
-            limit=_LONGEST_LINE,
             start_new_session=True,  # Ctrl-C is for the control plane, which stops the sidecars in order
         )
-    started(process.pid)
-    write_private(folder / _PID, f"{process.pid} {_start_time(process.pid)}".encode())
-    assert process.stdout is not None  # noqa: S101  # a pipe was asked for
+    work = [asyncio.create_task(access.follow(), name="access log"), asyncio.create_task(_tell(folder, started))]
     try:
-        await _read(process.stdout, line)
-        await process.wait()
+        await shell.wait()
     finally:
-        if process.returncode is None:
-            await _end(process)
+        for task in work:
+            task.cancel()
+        while shell.returncode is None:  # it may only be about to start Envoy
+            await asyncio.to_thread(end_left_over, folder)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(10 * _LOOK_SECONDS):
+                    await shell.wait()
         (folder / _PID).unlink(missing_ok=True)
 
 
+async def _tell(folder: Path, started: Callable[[int], None]) -> None:
+    while (pid := _running(folder)) is None:  # noqa: ASYNC110  # another process writes the file
+        await asyncio.sleep(_LOOK_SECONDS)
+    started(pid)
+
+
 def end_left_over(folder: Path) -> None:
-    """Ends the Envoy that an earlier control plane has started in this folder, if it still is that very process."""
-    try:
-        number, started = (folder / _PID).read_text().split()
-        pid = int(number)
-    except (OSError, ValueError):
-        return
-    for signal_number in (signal.SIGTERM, signal.SIGKILL):
-        if _start_time(pid) == started:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal_number)
-            deadline = time.monotonic() + _GRACE_SECONDS
-            while _start_time(pid) == started and time.monotonic() < deadline:
-                time.sleep(_LOOK_SECONDS)
+    """Ends the Envoy that was started in this folder, if it still runs."""
+    deadline = time.monotonic() + _GRACE_SECONDS
+    number = signal.SIGTERM
+    while (pid := _running(folder)) is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        while _running(folder) == pid and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+        number, deadline = signal.SIGKILL, time.monotonic() + _GRACE_SECONDS
     (folder / _PID).unlink(missing_ok=True)
+
+
+def _running(folder: Path) -> int | None:
+    """The process id of the Envoy in this folder: its command line names the folder's file. None if it has ended."""
+    try:
+        pid = int((folder / _PID).read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return pid if str(folder / _BOOTSTRAP).encode() in command else None
 
 
 def last_rejection(folder: Path) -> str:
     """What the Envoy in this folder last said of an update that it did not take."""
     with (folder / _LOG).open("rb") as log:
-        log.seek(max(0, log.seek(0, os.SEEK_END) - _LONGEST_LINE))
+        log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_END))
         lines = log.read().decode(errors="replace").splitlines()
     for line in reversed(lines):
         _, found, words = line.partition(" rejected: ")
         if found:
             return words
     return "it has rejected it without a word"
-
-
-async def _read(stream: asyncio.StreamReader, line: Callable[[bytes], None]) -> None:
-    while True:
-        try:
-            read = await stream.readline()
-        except ValueError:  # longer than any line of ours
-            continue
-        if not read:
-            return
-        line(read)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(_GRACE_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-def _start_time(pid: int) -> str:
-    """Of a process, in clock ticks since boot (proc(5), field 22 of stat); "" if there is none, or it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]

@@ -1,6 +1,7 @@
-"""What a sidecar says of each call and connection that came to it: one JSON line on its standard output.
+"""What a sidecar says of refused calls, and of connections, that came to it: one JSON line on its standard output.
 
-A request is logged at its end. A connection has up to two lines, told apart by `type`: `TcpUpstreamConnected` when it
+A request is logged if its answer was 403 or PERMISSION_DENIED, whoever said so; what is let in costs no line. A
+connection has up to two lines, told apart by `type`: `TcpUpstreamConnected` when it
 was let in, and `TcpConnectionEnd`, which for one that was refused is the only line and says why in `details`.
 """
 
@@ -15,6 +16,7 @@ _COMMON = {
     "peer": "%DOWNSTREAM_PEER_DNS_SAN%",
     "flags": "%RESPONSE_FLAGS%",
     "requested_server_name": "%REQUESTED_SERVER_NAME%",
+    "tls_failure": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
 }
 _REQUEST = {
     "method": "%REQ(:METHOD)%",
@@ -27,8 +29,14 @@ _CONNECTION = {"details": "%CONNECTION_TERMINATION_DETAILS%"}
 
 
 def requests(service: Service) -> list[Json]:
-    """Of requests to a service, `kind` l7."""
-    return _standard_output({"kind": "l7", "destination": service.key, **_COMMON, **_REQUEST})
+    """Of refused requests to a service, `kind` l7."""
+    forbidden = {"op": "EQ", "value": {"default_value": 403, "runtime_key": "mesh.access_log.forbidden"}}
+    either = [
+        {"status_code_filter": {"comparison": forbidden}},
+        {"grpc_status_filter": {"statuses": ["PERMISSION_DENIED"]}},
+    ]
+    [log] = _standard_output({"kind": "l7", "destination": service.key, **_COMMON, **_REQUEST})
+    return [{**log, "filter": {"or_filter": {"filters": either}}}]
 
 
 def connections(service: Service) -> list[Json]:

@@ -27,8 +27,8 @@ def socket(address: Address) -> Json:
 
 
 def file_source(path: str) -> Json:
-    """A resource in a file. Envoy reads it again when another is renamed into its place."""
-    return {"path_config_source": {"path": path}, "resource_api_version": "V3"}
+    """A resource in a file, with a folder in its path. Envoy reads it again when another is renamed into its place."""
+    return {"path_config_source": {"path": path if "/" in path else f"./{path}"}, "resource_api_version": "V3"}
 
 
 def regex(text: str) -> Json:
