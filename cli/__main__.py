@@ -20,6 +20,7 @@ from cli import (
     enclave_run,
     enclave_sign,
     manifest_acknowledge,
+    manifest_build,
     manifest_cancel,
     manifest_get,
     manifest_lint,
@@ -37,6 +38,9 @@ from cli import (
     package_info,
     platform_init,
     platform_serve,
+    policy_explain,
+    policy_lint,
+    policy_list,
     recover_decrypt,
     recover_encrypt,
     recover_public_key,
@@ -45,6 +49,7 @@ from cli import (
     secret_get,
     secret_set,
     status,
+    up,
     verify,
 )
 from confidential_bookstore.errors import BookstoreError, ConfigurationError
@@ -68,6 +73,7 @@ platform.command("serve")(platform_serve.command)
 app.add_typer(platform, name="platform")
 
 manifest = typer.Typer(help="The manifest: what may run, and who may change it.", no_args_is_help=True)
+manifest.command("build")(manifest_build.command)
 manifest.command("set")(manifest_set.command)
 manifest.command("get")(manifest_get.command)
 manifest.command("verify")(manifest_verify.command)
@@ -106,6 +112,11 @@ mesh.command("export")(mesh_export.command)
 mesh.command("run")(mesh_run.command)
 mesh.command("status")(mesh_status.command)
 
+policy = typer.Typer(help="Who may call what: at the sidecars, and inside the marbles.", no_args_is_help=True)
+policy.command("explain")(policy_explain.command)
+policy.command("list")(policy_list.command)
+policy.command("lint")(policy_lint.command)
+
 app.command("status")(status.command)
 app.command("verify")(verify.command)
 app.command("certificate")(certificate.command)
@@ -115,8 +126,10 @@ app.add_typer(recover, name="recover")
 app.add_typer(marble, name="marble")
 app.add_typer(mesh, name="mesh")
 app.add_typer(context, name="context")
+app.add_typer(policy, name="policy")
 app.command("package-info")(package_info.command)
 app.command("demo")(demo.command)
+app.command("up")(up.command)
 
 
 def main() -> None:

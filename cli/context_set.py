@@ -11,6 +11,7 @@ from cli.connecting import CONNECTION_OPTIONS, contexts_path, read_certificate
 from cli.context_show import describe
 from cli.files import read_file
 from cli.output import OutputFormat, OutputOption, show
+from cli.policy_layers import MeshOption, SmiOption
 from confidential_bookstore.attestation.roots import TrustRoot
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.marble.tls import split_address
@@ -34,8 +35,9 @@ def check(context: Context) -> None:
         read_certificate(context.root)
     if context.trust_root:
         TrustRoot.from_pem(read_file(context.trust_root, "the trust root"))
-    if context.collateral and not Path(context.collateral).is_dir():
-        raise ConfigurationError("no such directory", got=context.collateral)
+    for folder in filter(None, (context.collateral, context.mesh, context.smi)):
+        if not Path(folder).is_dir():
+            raise ConfigurationError("no such directory", got=folder)
     if bool(context.user_cert) != bool(context.user_key):
         raise ConfigurationError("a user has a certificate and a key", expected="--user-cert and --user-key")
     for path in filter(None, (context.user_cert, context.user_key)):
@@ -54,13 +56,15 @@ def command(
     user_cert: Annotated[str | None, _O["user_cert"]] = None,
     user_key: Annotated[str | None, _O["user_key"]] = None,
     metrics: Annotated[str | None, _O["metrics"]] = None,
+    mesh: MeshOption = None,
+    smi: SmiOption = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
     """Make or change a context. What is not given stays as it is; "" takes it away. The first one becomes current."""
     contexts = Contexts.load(contexts_path())
     context = contexts.by_name.get(require_name(name), Context()).override(
         coordinator=coordinator, policy=policy, root=root, trust_root=trust_root, pccs=pccs, collateral=collateral,
-        user_cert=user_cert, user_key=user_key, metrics=metrics,
+        user_cert=user_cert, user_key=user_key, metrics=metrics, mesh=mesh, smi=smi,
     ).absolute()  # fmt: skip
     if not context.coordinator:
         raise ConfigurationError("a context needs a coordinator", hint="--coordinator HOST:PORT")

@@ -42,7 +42,7 @@ def describe(contexts: Contexts, name: str) -> dict[str, object]:
 
 
 def _title(field: str) -> str:
-    return "PCCS" if field == "pccs" else field.title().replace("_", "")
+    return field.upper() if field in ("pccs", "smi") else field.title().replace("_", "")
 
 
 def command(name: NameArgument = "", output: OutputOption = OutputFormat.TEXT) -> None:

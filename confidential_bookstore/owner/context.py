@@ -21,7 +21,7 @@ from typing import Any
 from confidential_bookstore.errors import ConfigurationError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_PATHS = {"policy", "root", "trust_root", "collateral", "user_cert", "user_key"}
+_PATHS = {"policy", "root", "trust_root", "collateral", "user_cert", "user_key", "mesh", "smi"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,8 @@ class Context:
         pccs: URL of a PCCS, or `collateral`: a directory with collateral.
         user_cert: certificate of a user of the manifest, with `user_key`.
         metrics: the coordinator's page for operators, `host:port`.
+        mesh: the folder of the host's mesh (see `cbs mesh run`).
+        smi: the data owner's folder of SMI documents, of which the manifest's policy is made.
     """
 
     coordinator: str = ""
@@ -47,6 +49,8 @@ class Context:
     user_cert: str = ""
     user_key: str = ""
     metrics: str = ""
+    mesh: str = ""
+    smi: str = ""
 
     def override(self, **given: str | None) -> Context:
         """With those that are given (not None) in place of its own. A PCCS and a directory replace each other."""
