@@ -245,4 +245,4 @@ async def test_a_service_of_the_layout_that_goes_away_loses_its_sidecar(world):
         del layout["services"][THIEF]
         (world.folder / "layout.json").write_text(json.dumps(layout))
         await seconds_until(lambda: sorted(mesh.sidecars) == [BUYER, STORE])
-        assert len(pids(world)) == 2
+        await seconds_until(lambda: len(pids(world)) == 2)
