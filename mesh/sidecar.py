@@ -66,7 +66,7 @@ class Sidecar:
         end_left_over(self.folder)
         for file in self.folder.glob("*.json"):
             file.unlink()
-        self._write("bootstrap.json", bootstrap(self.key, self.folder, self._socket))
+        self._write("bootstrap.json", bootstrap(self.key, self.folder, Path(self._socket.name)))
         self.give_secrets(secrets, self.version)
         for name, content in files(_NOTHING, self.version).items():
             self._put(name, content, self.version)
@@ -150,6 +150,8 @@ class Sidecar:
             waiting = asyncio.create_task(self._until_live(), name="until live")
             try:
                 await run_once(envoy, self.folder, self._line, self._begun)
+            except OSError as error:  # no process, no space: it may be there again in a while
+                _log.error("sidecar.not-started", service=self.key, reason=str(error))
             finally:
                 waiting.cancel()
                 self.ready, self.pid = False, None

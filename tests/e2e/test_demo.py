@@ -14,6 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 CBS = [sys.executable, "-m", "cli"]
+STAGES = ("plain", "mesh", "confidential")
 PRINCIPAL = "bookthief.bookthief.cluster.local"
 
 
@@ -47,10 +48,7 @@ def test_once_tells_all_three_stories(run_dir, network, envoy):
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(done.stdout)["outcomes"]
     assert [row for row in rows if not row["good"]] == []
-    stages = {
-        stage: {row["part"]: row for row in rows if row["stage"] == stage}
-        for stage in ("plain", "mesh", "confidential")
-    }
+    stages = {stage: {row["part"]: row for row in rows if row["stage"] == stage} for stage in STAGES}
     assert [len(parts) for parts in stages.values()] == [2, 5, 12]
 
     assert stages["plain"]["a thief who says that it is bookbuyer"]["expected"].startswith("steals")
@@ -64,9 +62,8 @@ def test_once_tells_all_three_stories(run_dir, network, envoy):
     confidential = stages["confidential"]
     assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in confidential["a thief with no certificate"]["ended"]
     assert "CERTIFICATE_VERIFY_FAILED" in confidential["a thief with a self-signed certificate"]["ended"]
-    assert (
-        f"{PRINCIPAL}, rule deny-by-default" in confidential["the mesh: bookthief's connections to the store"]["ended"]
-    )
+    by_mesh = confidential["the mesh: bookthief's connections to the store"]["ended"]
+    assert f"{PRINCIPAL}, rule deny-by-default" in by_mesh
     for part in (
         "a genuine, attested bookthief, whom the mesh's policy allows",
         "the same, straight to the store, round every sidecar",
@@ -117,7 +114,7 @@ def test_it_stays_up_until_it_is_told_to_stop(run_dir, network):
     assert processes_of(network) == []
 
 
-@pytest.mark.parametrize("stage", ["plain", "mesh", "confidential"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_nothing_is_left_when_it_is_killed(run_dir, network, stage, envoy):
     up = subprocess.Popen(
         [*CBS, "up", "--stage", stage, "--run-dir", str(run_dir), "--network", network],

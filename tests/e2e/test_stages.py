@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from auditor import bought
 
@@ -20,6 +21,7 @@ from demo.stories import trading
 from demo.stories.mesh import THIEF
 from demo.topology import MARBLES, Topology, key_of
 from demo.workspace import Workspace
+from services.bookthief.methods import Refused
 from services.bookthief.methods.plaintext import Plaintext
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -96,7 +98,7 @@ async def test_the_control_plane_is_killed_and_calls_go_on_under_the_same_policy
         sidecars = {key: each["pid"] for key, each in mesh.state()["sidecars"].items()}
         os.kill(system.supervisor.pid("mesh"), signal.SIGKILL)
         before = await system.observe()
-        assert all(os.path.exists(f"/proc/{pid}") for pid in sidecars.values())
+        assert all(psutil.pid_exists(pid) for pid in sidecars.values())
         await until(system, lambda seen: trading.traded_since(before, seen)[0] > 5)
         await until(system, lambda seen: seen.mesh["sidecars"].keys() == sidecars.keys())
         for _ in range(200):
@@ -105,7 +107,7 @@ async def test_the_control_plane_is_killed_and_calls_go_on_under_the_same_policy
             if state["version"] and all(each["ready"] for each in state["sidecars"].values()) and pids != sidecars:
                 break
             await asyncio.sleep(0.1)
-        assert not any(os.path.exists(f"/proc/{pid}") for pid in sidecars.values())  # the next one has taken over
+        assert not any(psutil.pid_exists(pid) for pid in sidecars.values())  # the next one has taken over
         before = await system.observe()
         await until(system, lambda seen: trading.traded_since(before, seen)[0] > 5)
         now = await system.observe()
@@ -132,8 +134,6 @@ async def test_permissive_mode_opens_every_door_but_not_to_those_outside_of_the_
     system, mesh = meshed(permissive=True)
     async with system:
         await until(system, trading.robbed)
-        from services.bookthief.methods import Refused
-
         with pytest.raises(Refused, match="UNAVAILABLE"):
             await Plaintext(f"{system.topology.host('bookstore')}:15003").steal()
         assert mesh.state()["permissive"] is True
