@@ -38,6 +38,8 @@ from cli import (
     package_info,
     platform_init,
     platform_serve,
+    policy_allow,
+    policy_deny,
     policy_explain,
     policy_lint,
     policy_list,
@@ -48,6 +50,7 @@ from cli import (
     recover_upload,
     secret_get,
     secret_set,
+    split,
     status,
     up,
     verify,
@@ -113,6 +116,8 @@ mesh.command("run")(mesh_run.command)
 mesh.command("status")(mesh_status.command)
 
 policy = typer.Typer(help="Who may call what: at the sidecars, and inside the marbles.", no_args_is_help=True)
+policy.command("allow")(policy_allow.command)
+policy.command("deny")(policy_deny.command)
 policy.command("explain")(policy_explain.command)
 policy.command("list")(policy_list.command)
 policy.command("lint")(policy_lint.command)
@@ -127,6 +132,7 @@ app.add_typer(marble, name="marble")
 app.add_typer(mesh, name="mesh")
 app.add_typer(context, name="context")
 app.add_typer(policy, name="policy")
+app.command("split")(split.command)
 app.command("package-info")(package_info.command)
 app.command("demo")(demo.command)
 app.command("up")(up.command)
