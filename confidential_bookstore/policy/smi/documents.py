@@ -60,7 +60,7 @@ def read_documents(text: str, file: str) -> list[Document]:
     except yaml.YAMLError as error:
         raise _not_yaml(error, file) from None
     except (ValueError, RecursionError) as error:  # characters that no YAML may have
-        raise PolicyError(file, "", f"not YAML: {error}") from None
+        raise PolicyError(file, "", f"not YAML: {_first_line(error)}") from None
     return [_document(node, file) for node in nodes]
 
 
@@ -85,6 +85,8 @@ def _document(node: yaml.Node, file: str) -> Document:
     title = " ".join(filter(None, _title(node))) or "document"
     whole = Field(node, file, title)
     fields = dict(whole.pairs())
+    if isinstance(kind := fields["kind"].node if "kind" in fields else None, ScalarNode) and kind.value == "List":
+        raise fields["kind"].error("a List is not taken", hint="write its items as documents, with --- between them")
     for name in ("apiVersion", "kind", "metadata", "spec"):
         if name not in fields:
             raise untitled.error(f"{name} is missing", hint="is this a Kubernetes document?")
@@ -129,5 +131,11 @@ def _is_null(node: yaml.Node) -> bool:
 def _not_yaml(error: yaml.YAMLError, file: str) -> PolicyError:
     mark = getattr(error, "problem_mark", None)
     where = file if mark is None else f"{file}:{mark.line + 1}"
-    words = " ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None)))) or str(error)
+    words = " ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None)))) or _first_line(
+        error
+    )
     return PolicyError(where, "", f"not YAML: {words}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -22,6 +22,7 @@ YamlNode: TypeAlias = "yaml.Node"  # quoted: the base class of three in PyYAML
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # a DNS label, as Kubernetes names most things
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_LONGEST = 253  # of a name in Kubernetes, and of what is shown of a text
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _KINDS: dict[type, str] = {MappingNode: "a map", SequenceNode: "a list"}
 _TAG = "tag:yaml.org,2002:"
@@ -58,13 +59,14 @@ class Field:
         Raises:
             PolicyError: it is no map, or has a field too few, too many or twice.
         """
-        fields = dict(self.pairs())
-        for name, value in fields.items():
+        fields: dict[str, Field] = {}
+        for key, name, value in self._entries():
             if name not in required and name not in optional:
                 known = (*required, *optional)
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else ""
-                raise value.error("unknown field", expected=", ".join(sorted(known)), hint=hint)
+                raise key.error("unknown field", expected=", ".join(sorted(known)), hint=hint)
+            fields[name] = value
         for name in required:
             if name not in fields:
                 raise self.error(f"{name} is missing")
@@ -76,6 +78,11 @@ class Field:
         Raises:
             PolicyError: it is no map, or a name is no text or stands there twice.
         """
+        for _, name, value in self._entries():
+            yield name, value
+
+    def _entries(self) -> Iterator[tuple[Field, str, Field]]:
+        """With the names as fields, too: a value may begin one line below."""
         if not isinstance(self.node, MappingNode):
             raise self._is_not("a map")
         seen: set[str] = set()
@@ -83,11 +90,13 @@ class Field:
             if not isinstance(key, ScalarNode) or key.tag != f"{_TAG}str":
                 raise Field(key, self.file, self.document, self.path).error("a field has a name that is no text")
             name = cast("str", key.value)
-            found = Field(value, self.file, self.document, f"{self.path}.{name}" if self.path else name)
+            shown = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+            path = f"{self.path}.{shown}" if self.path else shown
+            written = Field(key, self.file, self.document, path)
             if name in seen:
-                raise found.error("stands there twice")
+                raise written.error("stands there twice")
             seen.add(name)
-            yield name, found
+            yield written, name, Field(value, self.file, self.document, path)
 
     def list(self, *, empty: bool = False) -> list[Field]:
         """The entries of a list.
@@ -110,6 +119,13 @@ class Field:
             raise self._is_not("a text")
         return cast("str", self.node.value)
 
+    def title(self) -> str:
+        """A text that names something: not empty, and not longer than a name."""
+        text = self.text()
+        if not 0 < len(text) <= _LONGEST:
+            raise self.error("is no name", got=f"{len(text)} characters", expected=f"1 to {_LONGEST}")
+        return text
+
     def label(self) -> str:
         """A name in Kubernetes' strict form: small letters, digits and dashes, at most 63."""
         return self._named(_LABEL)
@@ -122,7 +138,7 @@ class Field:
         """One of these texts."""
         text = self.text()
         if text not in allowed:
-            raise self.error("is not known", got=text, expected=" or ".join(sorted(allowed)))
+            raise self.error("is not known", got=text[:_LONGEST], expected=" or ".join(sorted(allowed)))
         return text
 
     def pattern(self) -> Pattern:
@@ -131,7 +147,7 @@ class Field:
         try:
             return Pattern(text)
         except ValueError as error:
-            raise self.error(f"is no regular expression of RE2: {error}", got=text) from None
+            raise self.error(f"is no regular expression of RE2: {error}", got=text[:_LONGEST]) from None
 
     def integer(self, least: int, most: int) -> int:
         """A whole number in decimal digits."""

@@ -76,7 +76,7 @@ def read_texts(texts: Mapping[str, str]) -> Documents:
 
 
 def check_texts(texts: Mapping[str, str]) -> list[PolicyError]:
-    """All mistakes, by file and line."""
+    """All mistakes, by file and line, up to the first hundred or so."""
     return _read(texts)[1]
 
 
@@ -84,11 +84,15 @@ def _read(texts: Mapping[str, str]) -> tuple[Documents, list[PolicyError]]:
     errors, written = Errors(), Written()
     count = 0
     for file in sorted(texts):
+        if errors.full():
+            break
         with errors.noted():
             for document in read_documents(texts[file], file):
                 count += 1
                 if count > MAXIMUM_DOCUMENTS:
                     raise PolicyError(file, "", "too many documents", expected=f"at most {MAXIMUM_DOCUMENTS}")
+                if errors.full():
+                    break
                 with errors.noted():
                     _take(document, written)
     documents = resolve(written, errors)

@@ -35,6 +35,9 @@ from confidential_bookstore.policy.smi.tcp_route import TcpRoute
 from confidential_bookstore.policy.smi.traffic_split import WrittenSplit
 from confidential_bookstore.policy.smi.traffic_target import WrittenRule, WrittenTarget
 
+MOST_ERRORS = 100
+_LOOKED_AT = 500  # names that are compared with a wrong one
+
 
 @dataclass(slots=True)
 class Written:
@@ -47,12 +50,20 @@ class Written:
     splits: dict[str, WrittenSplit] = field(default_factory=dict)
     configs: dict[str, MeshConfig] = field(default_factory=dict)
 
+    def runs_as(self) -> dict[Account, list[Service]]:
+        """The services of each account."""
+        return by_account(self.services.values())
+
 
 class Errors:
-    """Gathers errors, so that one does not hide the next."""
+    """Gathers errors, so that one does not hide the next; not without end."""
 
     def __init__(self) -> None:
         self.found: list[PolicyError] = []
+
+    def full(self) -> bool:
+        """No more are looked for."""
+        return len(self.found) >= MOST_ERRORS
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
@@ -67,11 +78,16 @@ def resolve(written: Written, errors: Errors) -> Documents:
     """The whole; documents with errors are left out of it."""
     _check_services(written.services.values(), errors)
     targets: dict[str, Target] = {}
+    accounts = written.runs_as()
     for name, target in written.targets.items():
+        if errors.full():
+            break
         with errors.noted():
-            targets[name] = _target(name, target, written)
+            targets[name] = _target(name, target, written, accounts)
     splits: dict[str, Split] = {}
     for name, split in written.splits.items():
+        if errors.full():
+            break
         with errors.noted():
             resolved = _split(name, split, written)
             if (other := splits.get(resolved.root)) is not None:
@@ -101,9 +117,18 @@ def sealed(documents: Documents, names: Iterable[str] | None = None) -> Document
         for key, service in documents.services.items()
     }
     changed = replace(documents, services=services)
+    accounts = by_account(services.values())
     for target in changed.targets.values():
-        _check_sealed(target, changed)
+        _check_sealed(target, accounts.get(target.destination, []))
     return changed
+
+
+def by_account(services: Iterable[Service]) -> dict[Account, list[Service]]:
+    """The services that run as each account."""
+    found: dict[Account, list[Service]] = {}
+    for service in services:
+        found.setdefault(service.account, []).append(service)
+    return found
 
 
 def services_of(account: Account, services: Mapping[str, Service]) -> list[Service]:
@@ -127,11 +152,11 @@ def _check_services(services: Iterable[Service], errors: Errors) -> None:
                 )
 
 
-def _target(name: str, written: WrittenTarget, every: Written) -> Target:
-    known = sorted({str(service.account) for service in every.services.values()})
+def _target(name: str, written: WrittenTarget, every: Written, accounts: Mapping[Account, list[Service]]) -> Target:
     destination, named = written.destination
     for account, where in (written.destination, *written.sources):
-        if not services_of(account, every.services):
+        if account not in accounts:
+            known = sorted(map(str, accounts))
             raise where.error("no service runs as this account", got=account, **_near(str(account), known))
     if destination in dict(written.sources):
         raise named.error("the destination is among its sources", got=destination)
@@ -139,14 +164,13 @@ def _target(name: str, written: WrittenTarget, every: Written) -> Target:
         name=name,
         destination=destination,
         sources=tuple(account for account, _ in written.sources),
-        rules=tuple(_rule(rule, destination, written.document.namespace, every) for rule in written.rules),
+        rules=tuple(_rule(rule, destination, every, accounts[destination]) for rule in written.rules),
         origin=written.document.whole.origin,
     )
 
 
-def _rule(rule: WrittenRule, destination: Account, namespace: str, every: Written) -> HttpRule | TcpRule:
-    key = f"{namespace}/{rule.name.text()}"
-    services = services_of(destination, every.services)
+def _rule(rule: WrittenRule, destination: Account, every: Written, services: list[Service]) -> HttpRule | TcpRule:
+    key = f"{destination.namespace}/{rule.name.text()}"
     if rule.kind == "TCPRoute":
         route = every.tcp_routes.get(key)
         if route is None:
@@ -232,9 +256,9 @@ def _check_not_nested(written: WrittenSplit, split: Split, splits: Mapping[str, 
             )
 
 
-def _check_sealed(target: Target, documents: Documents) -> None:
+def _check_sealed(target: Target, services: Iterable[Service]) -> None:
     http = [rule for rule in target.rules if isinstance(rule, HttpRule)]
-    for service in services_of(target.destination, documents.services):
+    for service in services:
         if not service.sealed:
             continue
         if len(http) == len(target.rules):
@@ -254,6 +278,6 @@ def _check_sealed(target: Target, documents: Documents) -> None:
 
 def _near(wrong: str, known: list[str]) -> dict[str, str]:
     """Arguments of an error: what was expected, or what was perhaps meant."""
-    if found := difflib.get_close_matches(wrong, known, n=1):
+    if found := difflib.get_close_matches(wrong, known[:_LOOKED_AT], n=1):
         return {"hint": f"did you mean {found[0]}?"}
     return {"expected": ", ".join(known[:20]) or "at least one to exist"}

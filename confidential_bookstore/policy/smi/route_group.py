@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from yaml.nodes import MappingNode
+
 from confidential_bookstore.policy.match import Match
 from confidential_bookstore.policy.pattern import Pattern
 from confidential_bookstore.policy.smi.documents import Document
@@ -16,6 +18,7 @@ from confidential_bookstore.policy.smi.model import Origin
 
 API_VERSIONS = ("specs.smi-spec.io/v1alpha4",)
 METHODS = frozenset({"*", "GET", "HEAD", "PUT", "POST", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+_CRD = "SMI's CRD has one map for each header, whatever its text shows"
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")  # RFC 9110
 
 
@@ -36,9 +39,9 @@ def read_route_group(document: Document) -> RouteGroup:
     matches: dict[str, Match] = {}
     for entry in document.spec.map(("matches",))["matches"].list():
         fields = entry.map(("name",), ("pathRegex", "methods", "headers"))
-        name = fields["name"].text()
-        if not name or name in matches:
-            raise fields["name"].error("is empty" if not name else "another match has this name", got=name or None)
+        name = fields["name"].title()
+        if name in matches:
+            raise fields["name"].error("another match has this name", got=name)
         matches[name] = Match(
             name=name,
             path=fields["pathRegex"].pattern() if "pathRegex" in fields else None,
@@ -55,10 +58,14 @@ def _methods(field: Field) -> frozenset[str]:
 
 def _headers(field: Field) -> tuple[tuple[str, Pattern], ...]:
     headers: dict[str, Pattern] = {}
+    if isinstance(field.node, MappingNode):
+        raise field.error("has another form", got="a map", expected="a list: - name: pattern", hint=_CRD)
     for entry in field.list():
         pairs = list(entry.pairs())
         if len(pairs) != 1:
-            raise entry.error("has another form", got=f"{len(pairs)} entries", expected="a map with one entry")
+            raise entry.error(
+                "has another form", got=f"{len(pairs)} entries", expected="one: - name: pattern", hint=_CRD
+            )
         [(name, value)] = pairs
         if not _HEADER.fullmatch(name):
             raise value.error("is no name of a header", got=repr(name[:80]))

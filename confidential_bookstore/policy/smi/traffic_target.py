@@ -79,5 +79,8 @@ def _rule(field: Field) -> WrittenRule:
     if "matches" in fields:
         if kind == "TCPRoute":
             raise fields["matches"].error("a TCPRoute has no matches with names")
-        matches = {entry.text(): entry for entry in fields["matches"].list()}
+        matches = {}
+        for entry in fields["matches"].list():
+            if matches.setdefault(entry.title(), entry) is not entry:
+                raise entry.error("stands there twice", got=entry.text())
     return WrittenRule(kind, fields["name"], matches, field)
