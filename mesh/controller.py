@@ -13,10 +13,14 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol, Self
+
+import structlog
 
 from confidential_bookstore.errors import BookstoreError, MeshError
 from mesh import folder as folders
+from mesh import folder_lock
 from mesh.authority import LIFETIME, MeshAuthority, ServiceCertificate
 from mesh.compiler import Resources, secrets, validation_config
 from mesh.compiler.wire import Json
@@ -26,9 +30,11 @@ from mesh.private_files import write_private
 from mesh.sidecar import Sidecar
 from mesh.state import state_of
 
-WATCH_SECONDS = 0.1
+WATCH_SECONDS = 0.05
 _STATE_SECONDS = 0.3
 _RETRY_SECONDS = 2.0  # of a policy that only some sidecar did not take, for example because a port was taken
+
+_log = structlog.get_logger()
 
 
 class Listener(Protocol):
@@ -86,38 +92,55 @@ class MeshController:
         self._clock = clock
         self._attempts = 0
         self._seen = ""
+        self._background = asyncio.TaskGroup()  # if a part of it fails, so does the body of the `async with`
         self._tasks: list[asyncio.Task[None]] = []
+        self._lock = contextlib.ExitStack()
 
     async def __aenter__(self) -> Self:
         self._envoy = envoy_path()
-        self._authority = MeshAuthority.load_or_create(self.folder / folders.AUTHORITY, self._now())
-        await self._look()
-        for work in (self._watch, self._renew, self._write_states):
-            self._tasks.append(asyncio.create_task(work(), name=work.__name__))
+        await asyncio.to_thread(self._lock.enter_context, folder_lock.held(self.folder))
+        try:
+            self._authority = MeshAuthority.load_or_create(self.folder / folders.AUTHORITY, self._now())
+            await self._look()
+            await self._background.__aenter__()
+        except BaseException:
+            await self._stop()
+            raise
+        self._tasks = [self._background.create_task(work()) for work in (self._watch, self._renew, self._write_states)]
         return self
 
-    async def __aexit__(self, *_exc: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for task in self._tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        try:
+            await self._background.__aexit__(kind, error, trace)
+        finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
         await asyncio.gather(*(sidecar.stop() for sidecar in self.sidecars.values()))
         for sidecar in self.sidecars.values():
             sidecar.ready = False
         self._write_state()
+        self._lock.close()
 
     def state(self) -> dict[str, Any]:
         """What `state.json` says."""
         return state_of(self)
 
     async def _watch(self) -> None:
-        tried = time.monotonic()
+        """Looks when something has changed, and then stays as it is for a moment: nobody is still writing."""
+        tried, before = time.monotonic(), self._seen
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            now = await asyncio.to_thread(folders.fingerprint, self.folder)
             again = self.error is not None and time.monotonic() - tried > _RETRY_SECONDS
-            if again or await asyncio.to_thread(folders.fingerprint, self.folder) != self._seen:
+            if again or now == before != self._seen:
                 tried = time.monotonic()
                 await self._look()
+            before = now
 
     async def _look(self) -> None:
         """Takes what is in the folder, all of it or nothing."""
@@ -225,7 +248,10 @@ class MeshController:
                 self._write_state()
 
     def _write_state(self) -> None:
-        write_private(self.folder / folders.STATE, json.dumps(self.state(), indent=2).encode())
+        try:
+            write_private(self.folder / folders.STATE, json.dumps(self.state(), indent=2).encode())
+        except OSError as error:  # it only tells; what is in force does not depend on it
+            _log.error("state.not-written", reason=str(error))
 
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock(), dt.UTC)

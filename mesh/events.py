@@ -1,9 +1,13 @@
-"""Lines of the sidecars' access logs become refusals: who, what, by which rule, how often; bounded in number."""
+"""Lines of the sidecars' access logs become refusals: who, what, by which rule, how often.
+
+Their number is bounded, whatever callers do: one that asks for ever new paths gets one row for all that are too many,
+and takes nobody else's row away.
+"""
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +15,13 @@ from typing import Any
 from confidential_bookstore.policy.smi.decision import Policy
 from confidential_bookstore.policy.smi.model import TRUST_DOMAIN, Account, Service
 
-_MOST = 256  # different refusals; the one that was seen longest ago makes place
+_MOST = 1024  # kinds of refusals; the one that was seen longest ago makes place
+_MOST_OF_A_PAIR = 32  # of them of one caller at one service
+_OTHERS = "(others)"
 _BY_RBAC = "rbac_access_denied"
 _STRANGER = "(no certificate of the mesh)"
 _LONGEST_PATH = 200
+_Kind = tuple[str, str, str, str]
 
 
 @dataclass(slots=True)
@@ -24,7 +31,7 @@ class Refusal:
     Attributes:
         source: the name in the caller's certificate.
         destination: service, `namespace/name`.
-        what: `POST /path`, or `connection`.
+        what: `POST /path`, or `connection`; `(others)` stands for all that are too many.
         layer: `L7` or `L4`.
         rule: what decided, for example "deny-by-default".
         near: the nearest rule, with file and line; "" if there is none.
@@ -50,7 +57,8 @@ class Refusals:
 
     def __init__(self, first: Callable[[Refusal], None] = lambda _: None) -> None:
         self._first = first
-        self._kinds: OrderedDict[tuple[str, str, str, str], Refusal] = OrderedDict()
+        self._kinds: OrderedDict[_Kind, Refusal] = OrderedDict()
+        self._of_pair: Counter[tuple[str, str]] = Counter()
 
     def latest(self) -> list[Refusal]:
         """Those seen last come last."""
@@ -61,17 +69,27 @@ class Refusals:
         found = read_line(line, policy)
         if found is None:
             return
-        key = (found.source, found.destination, found.what, found.rule)
-        known = self._kinds.get(key)
+        kind, pair = _kind(found), (found.source, found.destination)
+        if kind not in self._kinds and self._of_pair[pair] >= _MOST_OF_A_PAIR:
+            found.what = _OTHERS
+            kind = _kind(found)
+        known = self._kinds.get(kind)
         if known is None:
-            self._kinds[key] = known = found
+            self._kinds[kind] = known = found
+            self._of_pair[pair] += 1
             if len(self._kinds) > _MOST:
-                self._kinds.popitem(last=False)
+                _, gone = self._kinds.popitem(last=False)
+                self._of_pair[gone.source, gone.destination] -= 1
+                self._of_pair = +self._of_pair  # without those that have none left
         known.count += 1
-        known.last = found.last
-        self._kinds.move_to_end(key)
+        known.last, known.near = found.last, found.near
+        self._kinds.move_to_end(kind)
         if known.count == 1:
             self._first(known)
+
+
+def _kind(refusal: Refusal) -> _Kind:
+    return refusal.source, refusal.destination, refusal.what, refusal.rule
 
 
 def read_line(line: bytes, policy: Policy | None) -> Refusal | None:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from confidential_bookstore.errors import ConfigurationError
+from confidential_bookstore.errors import ConfigurationError, PolicyError
 from confidential_bookstore.policy.smi.decision import Policy
 from confidential_bookstore.policy.smi.reading import SUFFIXES, folder_texts, read_texts
 from confidential_bookstore.policy.smi.resolving import sealed
@@ -36,7 +36,10 @@ def compile_folder(folder: Path, *, seal: bool) -> Compiled:
         ConfigurationError: something cannot be read, or the layout does not fit.
         MeshError: the policy asks for what this mesh cannot do.
     """
-    documents = read_texts(folder_texts(folder / POLICY))
+    texts = folder_texts(folder / POLICY)
+    for name, text in texts.items():
+        _refuse_half_written(name, text)
+    documents = read_texts(texts)
     if seal:
         documents = sealed(documents)
     try:
@@ -46,6 +49,23 @@ def compile_folder(folder: Path, *, seal: bool) -> Compiled:
     layout = read_layout(layout_text, documents.services)
     policy = Policy(documents)
     return Compiled(policy, layout, {key: compile_sidecar(policy, layout, key) for key in layout.services})
+
+
+def _refuse_half_written(name: str, text: str) -> None:
+    """A document that is cut off can grant more than the whole: a rule without its last lines has no matches.
+
+    JSON that is cut off is no JSON.
+
+    Raises:
+        PolicyError: the last line has no end.
+    """
+    if text and not text.endswith("\n") and not name.endswith(".json"):
+        raise PolicyError(
+            f"{name}:{text.count(chr(10)) + 1}",
+            "",
+            "the last line has no end; is the file half-written?",
+            hint="end it with a newline; a file that is renamed into its place is never seen in parts",
+        )
 
 
 def fingerprint(folder: Path) -> str:
