@@ -36,6 +36,7 @@ _OPEN_SERVICES = frozenset(
     {"/grpc.health.v1.Health", "/grpc.reflection.v1.ServerReflection", "/grpc.reflection.v1alpha.ServerReflection"}
 )
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, lower case as in HTTP/2
+_METHODS = ("*", "GET", "HEAD", "PUT", "POST", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")  # as in SMI
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -82,7 +83,7 @@ class AccessRules:
         if not text.strip():
             return cls()
         try:
-            document = json.loads(text)
+            document = json.loads(text, object_pairs_hook=_once_each)
         except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"access rules are not JSON: {error}") from None
         if not isinstance(document, list):
@@ -119,6 +120,14 @@ class AccessRules:
         )
 
 
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, in which no key may stand twice: two readers could understand two different rules."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
 def _rule(index: int, entry: Any) -> AccessRule:
     where = f"access rule {index}"
     if not isinstance(entry, dict) or set(entry) != {"name", "sources", "matches"}:
@@ -132,6 +141,8 @@ def _rule(index: int, entry: Any) -> AccessRule:
     where = f"{where} ({name})"
     if not (isinstance(sources, list) and sources and all(isinstance(each, str) and each for each in sources)):
         raise ConfigurationError(f"{where} needs a list of sources", got=repr(sources), expected="marble types")
+    if any("*" in each for each in sources):
+        raise ConfigurationError(f"{where} has a wildcard for a source", got=repr(sources), expected="marble types")
     if not isinstance(matches, list) or not matches:
         raise ConfigurationError(f"{where} needs a list of matches", got=repr(matches), expected='[{"path": "..."}]')
     return AccessRule(name, tuple(sources), tuple(_match(where, match) for match in matches))
@@ -141,15 +152,15 @@ def _match(where: str, entry: Any) -> Match:
     if not isinstance(entry, dict) or not set(entry) <= {"path", "methods", "headers"}:
         got = ", ".join(sorted(map(str, entry))) if isinstance(entry, dict) else type(entry).__name__
         raise ConfigurationError(f"{where} has a match with other keys", got=got, expected="path, methods, headers")
-    methods = entry.get("methods", [])
-    if not (isinstance(methods, list) and all(isinstance(each, str) and each.isupper() for each in methods)):
+    methods = entry.get("methods", ["*"])
+    if not (isinstance(methods, list) and methods and all(each in _METHODS for each in map(str, methods))):
         raise ConfigurationError(f"{where} has other methods", got=repr(methods), expected='a list such as ["POST"]')
     headers = entry.get("headers", {})
     if not (isinstance(headers, dict) and all(_HEADER_NAME.fullmatch(each) for each in headers)):
         raise ConfigurationError(f"{where} has other headers", got=repr(headers), expected="lower-case names")
     return Match(
         path=_pattern(where, entry["path"]) if "path" in entry else None,
-        methods=frozenset(methods),
+        methods=frozenset() if "*" in methods else frozenset(methods),
         headers=tuple((each, _pattern(where, headers[each])) for each in sorted(headers)),
     )
 

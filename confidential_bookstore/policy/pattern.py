@@ -36,7 +36,7 @@ class Pattern:
 
     def matches(self, text: str) -> bool:
         """Whether the whole text matches."""
-        return self._fullmatch(text) is not None
+        return self._fullmatch(text.encode(errors="surrogatepass")) is not None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pattern) and other.text == self.text

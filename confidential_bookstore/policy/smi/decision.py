@@ -24,6 +24,7 @@ from confidential_bookstore.policy.access import DENIED, Decision
 from confidential_bookstore.policy.match import Match
 from confidential_bookstore.policy.smi.model import Account, Documents, HttpRule, Origin, Target, TcpRule
 from confidential_bookstore.policy.smi.path import normalised
+from confidential_bookstore.policy.smi.requests import Requests
 
 PERMISSIVE = "permissive-mode"
 MALFORMED_PATH = "malformed-path"
@@ -31,7 +32,8 @@ MALFORMED_PATH = "malformed-path"
 _PERMISSIVE = Decision(allowed=True, rule=PERMISSIVE)
 _MALFORMED = Decision(allowed=False, rule=MALFORMED_PATH)
 _NO_HEADERS: Mapping[str, str] = {}
-_CACHED = 65_536
+_CACHED = 4096
+_EVERY_PORT = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,10 @@ class Policy:
         for target in sorted(documents.targets.values(), key=lambda each: each.name):
             for source in set(target.sources):
                 self._between.setdefault((source, target.destination), []).append(target)
+        self._ports: dict[tuple[Account, Account], dict[int, str]] = {}
+        for pair, targets in self._between.items():
+            self._ports[pair] = _ports(targets)
+        self._requests: dict[tuple[Account, Account], Requests] = {}  # made when they are first asked for
         self._fitting = lru_cache(_CACHED)(self._find_fitting)
 
     def between(self, source: Account, destination: Account) -> tuple[Target, ...]:
@@ -89,24 +95,21 @@ class Policy:
 
         Returns:
             The decision, with the first target by name that allows it, or "deny-by-default"; "permissive-mode" if
-            everybody in the mesh may call everything; "malformed-path" if no rule can speak of such a path.
+            everybody in the mesh may call everything; "malformed-path", in permissive mode, too, if no rule can speak
+            of such a path.
         """
-        canonical = "" if method is None else normalised(path)
+        canonical = _canonical(method, path)
         if canonical is None:
             return _MALFORMED
         if self.documents.config.permissive:
             return _PERMISSIVE
         if method is None:
-            return self._allow_connection(source, destination, port)
+            ports = self._ports.get((source, destination), {})
+            name = ports.get(port) or ports.get(_EVERY_PORT)
+            return Decision(allowed=True, rule=name) if name else DENIED
         for name, match in self._fitting(source, destination, method, canonical):
             if not match.headers or match.fits(method, canonical, headers):
                 return Decision(allowed=True, rule=name)
-        return DENIED
-
-    def _allow_connection(self, source: Account, destination: Account, port: int) -> Decision:
-        for target, rule in self._rules(source, destination):
-            if isinstance(rule, TcpRule) and (not rule.ports or port in rule.ports):
-                return Decision(allowed=True, rule=target.name)
         return DENIED
 
     def explain(  # noqa: PLR0917  # as `allow`
@@ -122,7 +125,7 @@ class Policy:
         decision = self.allow(source, destination, port, method, path, headers)
         if target := self.documents.targets.get(decision.rule):
             for rule in target.rules:
-                if _grants(rule, port, method, normalised(path) or "", headers):
+                if _grants(rule, port, method, _canonical(method, path) or "", headers):
                     return Explanation(decision, rule.origin)
         if decision.rule == PERMISSIVE:
             return Explanation(decision, self.documents.config.origin)
@@ -146,24 +149,42 @@ class Policy:
                 else:
                     yield f"{rule.origin} grants {', '.join(match.name for match in rule.matches)}, none of which fits"
 
-    def _rules(self, source: Account, destination: Account) -> Iterator[tuple[Target, HttpRule | TcpRule]]:
-        for target in self._between.get((source, destination), ()):
-            for rule in target.rules:
-                yield target, rule
-
     def _find_fitting(
         self, source: Account, destination: Account, method: str, path: str
     ) -> tuple[tuple[str, Match], ...]:
         """Target names and matches that grant this if their headers fit; nothing after one without headers."""
+        pair = (source, destination)
+        if pair not in self._between:
+            return ()
+        if (requests := self._requests.get(pair)) is None:
+            requests = self._requests[pair] = Requests(self._between[pair])
         fitting: list[tuple[str, Match]] = []
-        for target, rule in self._rules(source, destination):
-            if isinstance(rule, HttpRule):
-                for match in rule.matches:
-                    if match.fits_without_headers(method, path):
-                        fitting.append((target.name, match))
-                        if not match.headers:
-                            return tuple(fitting)
+        for name, match in requests.for_path(path):
+            if not match.methods or method in match.methods:
+                fitting.append((name, match))
+                if not match.headers:
+                    break
         return tuple(fitting)
+
+
+def _canonical(method: str | None, path: str) -> str | None:
+    if method is None:
+        return ""
+    return None if method == "CONNECT" else normalised(path)  # CONNECT has no path, and no sidecar takes it
+
+
+def _ports(targets: list[Target]) -> dict[int, str]:
+    """The first of these targets, by name, that grants connections to a port; `_EVERY_PORT` for all other ports."""
+    rules = [(target.name, rule.ports) for target in targets for rule in target.rules if isinstance(rule, TcpRule)]
+    ports: dict[int, str] = {}
+    every: str | None = None
+    for name, granted in rules:
+        if not granted and every is None:
+            every = ports[_EVERY_PORT] = name
+        if every is None or every == name:
+            for port in granted:
+                ports.setdefault(port, name)
+    return ports
 
 
 def _grants(rule: HttpRule | TcpRule, port: int, method: str | None, path: str, headers: Mapping[str, str]) -> bool:

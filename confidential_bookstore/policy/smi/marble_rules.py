@@ -1,7 +1,8 @@
 """The same documents for the inside of marbles: service accounts become attested marble types.
 
 A service account that no marble runs as cannot be attested, so it grants nothing in here; and neither does permissive
-mode, nor a TCPRoute: who may connect is TLS's business, and every attested marble may.
+mode, nor a TCPRoute: who may connect is TLS's business, and every attested marble may. A match on the host grants
+nothing either, because gRPC does not tell a service which host was asked for.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ def access_rules(documents: Documents) -> dict[str, AccessRules]:
     marbles = _marbles(documents)
     rules: dict[str, list[AccessRule]] = {service.marble: [] for service in marbles}
     for target in sorted(documents.targets.values(), key=lambda each: each.name):
-        matches = tuple(match for rule in target.rules if isinstance(rule, HttpRule) for match in rule.matches)
+        matches = tuple(
+            match
+            for rule in target.rules
+            if isinstance(rule, HttpRule)
+            for match in rule.matches
+            if not any(name.startswith(":") for name, _ in match.headers)
+        )
         sources = _types(marbles, target.sources)
         if matches and sources:
             for marble_type in _types(marbles, (target.destination,)):
