@@ -111,7 +111,7 @@ class OwnerFiles:
         self._write("recovery.json", json.dumps({"RecoverySecrets": encoded}, indent=2).encode())
 
     def save_context(
-        self, *, policy: Mapping[str, object], trust_root: bytes, coordinator: str, metrics: str, pccs: str
+        self, *, policy: Mapping[str, object], trust_root: bytes, coordinator: str, metrics: str, pccs: str, mesh: str
     ) -> None:
         """The context `demo`.
 
@@ -121,6 +121,7 @@ class OwnerFiles:
             coordinator: `host:port` of the client API.
             metrics: of the page for operators.
             pccs: URL.
+            mesh: the folder of the host's mesh; empty if there is none.
         """
         self._write("coordinator.json", json.dumps(policy, indent=2).encode())
         self._write("trust-root.pem", trust_root)
@@ -133,6 +134,8 @@ class OwnerFiles:
             user_cert=str(self.folder / "user.pem"),
             user_key=str(self.folder / "user-key.pem"),
             metrics=metrics,
+            mesh=mesh,
+            smi=str(self.folder / "policy"),
         ).absolute()
         contexts.current = CONTEXT
         contexts.save()

@@ -113,6 +113,7 @@ class System:
             coordinator=self.topology.client_address,
             metrics=self.topology.events_url.removeprefix("http://"),
             pccs=self.topology.pccs_url,
+            mesh=str(self.mesh.folder) if self.mesh else "",
         )
 
     def coordinator_trust(self) -> CoordinatorTrust:
