@@ -1,11 +1,12 @@
 """The file that a sidecar writes its access log to, read while it grows, and emptied when it is long.
 
-A file and no pipe: the Envoy outlives who reads, and a pipe without a reader would end it.
+A file and no pipe: the Envoy outlives who reads. Until the next reader comes, the file grows with each refused call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -34,7 +35,8 @@ class AccessFile:
         """Reads until it is cancelled."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            self._read()
+            with contextlib.suppress(OSError):  # it is only told of; calls do not depend on it
+                self._read()
 
     def _read(self) -> None:
         """Takes what was added, up to a bound."""

@@ -19,7 +19,7 @@ _LOOK_SECONDS = 0.01
 _LOG_END = 64 * 1024
 _VALIDATION_SECONDS = 20.0
 _PID, _LOG, _ACCESS, _BOOTSTRAP = "pid", "envoy.log", "access.log", "bootstrap.json"
-_START = '"$@" & echo $! >pid; wait $!'
+_START = 'trap : TERM; "$@" & echo $! >pid; wait $!; wait $!'  # SIGTERM interrupts the first wait
 
 
 def envoy_path() -> str:
@@ -76,26 +76,41 @@ async def run_once(envoy: str, folder: Path, line: Callable[[bytes], None], star
     (folder / _PID).unlink(missing_ok=True)
     access = AccessFile(folder / _ACCESS, line)
     with (folder / _LOG).open("ab") as log, access.opened() as calls:
-        shell = await asyncio.create_subprocess_exec(
-            *("/bin/sh", "-c", _START, "sh", envoy, "-c", str(folder / _BOOTSTRAP), "-l", "warning", *ARGUMENTS),
-            cwd=folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=calls,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the control plane, which stops the sidecars in order
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *("/bin/sh", "-c", _START, "sh", envoy, "-c", str(folder / _BOOTSTRAP), "-l", "warning", *ARGUMENTS),
+                cwd=folder,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=calls,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the control plane, which stops the sidecars in order
+            )
         )
+        try:
+            shell = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await _end(await starting)
+            raise
     work = [asyncio.create_task(access.follow(), name="access log"), asyncio.create_task(_tell(folder, started))]
     try:
         await shell.wait()
     finally:
         for task in work:
             task.cancel()
-        while shell.returncode is None:  # it may only be about to start Envoy
-            await asyncio.to_thread(end_left_over, folder)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(10 * _LOOK_SECONDS):
-                    await shell.wait()
+        await asyncio.gather(*work, return_exceptions=True)
+        await _end(shell)
         (folder / _PID).unlink(missing_ok=True)
+
+
+async def _end(shell: asyncio.subprocess.Process) -> None:
+    """Ends the shell's session. It is told again and again: the shell may only be about to start Envoy."""
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while shell.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(10 * _LOOK_SECONDS):
+                await shell.wait()
 
 
 async def _tell(folder: Path, started: Callable[[int], None]) -> None:

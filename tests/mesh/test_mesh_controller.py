@@ -203,6 +203,7 @@ async def test_sidecars_go_on_without_their_control_plane_and_the_next_one_takes
     try:
         async with world.store(), world.caller(BUYER) as buyer, world.caller(THIEF) as thief:
             await seconds_until(lambda: _is(buyer, "OK"), within=15)
+            await seconds_until(lambda: _is(thief, "PERMISSION_DENIED"), within=15)
             old = pids(world)
             first.kill()
             first.wait()
