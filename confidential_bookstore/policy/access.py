@@ -27,6 +27,7 @@ from typing import Any
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.policy.match import Match
 from confidential_bookstore.policy.pattern import Pattern
+from confidential_bookstore.policy.strict_json import read_strictly
 
 DENY_BY_DEFAULT = "deny-by-default"
 OPEN_TO_EVERY_MARBLE = "open-to-every-marble"
@@ -82,10 +83,7 @@ class AccessRules:
         """
         if not text.strip():
             return cls()
-        try:
-            document = json.loads(text, object_pairs_hook=_once_each)
-        except (ValueError, RecursionError) as error:
-            raise ConfigurationError(f"access rules are not JSON: {error}") from None
+        document = read_strictly(text, "access rules")
         if not isinstance(document, list):
             raise ConfigurationError("access rules are not a list", got=type(document).__name__, expected="list")
         rules = [_rule(index, entry) for index, entry in enumerate(document)]
@@ -118,14 +116,6 @@ class AccessRules:
             for rule in self._of_source.get(source, ())
             for match in rule.matches
         )
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, in which no key may stand twice: two readers could understand two different rules."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
 
 
 def _rule(index: int, entry: Any) -> AccessRule:

@@ -27,10 +27,12 @@ class Match:
 
     def fits(self, method: str, path: str, headers: Mapping[str, str]) -> bool:
         """Whether a request fits. `headers` has lower-case names."""
-        return self.fits_without_headers(method, path) and all(
-            name in headers and pattern.matches(headers[name]) for name, pattern in self.headers
-        )
+        return self.fits_without_headers(method, path) and self.headers_fit(headers)
 
     def fits_without_headers(self, method: str, path: str) -> bool:
         """Whether a request would fit if its headers did."""
         return (not self.methods or method in self.methods) and (self.path is None or self.path.matches(path))
+
+    def headers_fit(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request's headers fit, whatever its method and path."""
+        return all(name in headers and pattern.matches(headers[name]) for name, pattern in self.headers)

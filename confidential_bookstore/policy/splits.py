@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from confidential_bookstore.errors import ConfigurationError
+from confidential_bookstore.policy.strict_json import read_strictly
 
 _EXAMPLE = '{"bookstore": {"bookstore": 50, "bookstore-v2": 50}}'
 _LARGEST = 1_000_000
@@ -36,10 +37,7 @@ class TrafficSplits:
         """
         if not text.strip():
             return cls()
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConfigurationError(f"traffic splits are not JSON: {error}") from None
+        document = read_strictly(text, "traffic splits")
         if not isinstance(document, dict):
             raise ConfigurationError("traffic splits are no object", got=type(document).__name__, expected=_EXAMPLE)
         for root, backends in document.items():

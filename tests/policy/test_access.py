@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confidential_bookstore.errors import ConfigurationError
@@ -120,6 +120,14 @@ def match(**changes):
         (match(methods="POST"), "other methods"),
         (match(methods=["post"]), "other methods"),
         (match(methods=[1]), "other methods"),
+        (match(methods=[]), "other methods"),
+        (match(methods=[["POST"]]), "other methods"),
+        (match(methods=["POST", "BUY"]), "other methods"),
+        ('[{"name": "n", "sources": ["s"], "matches": [{"path": "/a", "path": ".*"}]}]', "stands twice"),
+        (json.dumps([rule(sources=["*"])]), "wildcard"),
+        (json.dumps([rule(sources=["s", "book*"])]), "wildcard"),
+        (match(path="\ud800"), "RE2 does not take"),
+        (match(headers={":path": ".*"}), "other headers"),
         (match(headers=["a"]), "other headers"),
         (match(headers={"A": "b"}), "other headers"),
         (match(headers={"a": ["b"]}), "no text"),
@@ -157,12 +165,59 @@ def test_first_rule_that_fits_decides(described, source, method):
     assert decision == Decision(allowed=expected != "deny-by-default", rule=expected)
 
 
-@given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
+@pytest.mark.parametrize(
+    ("methods", "allowed"), [(["*"], True), (["GET", "*"], True), (["GET"], False), (["POST"], True)]
+)
+def test_grpc_is_always_post(methods, allowed):
+    assert AccessRules.from_json(match(methods=methods)).allow("s", "/a.B/C").allowed is allowed
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["POST", "*", "(", "a"])
+keys = st.sampled_from(["name", "sources", "matches", "path", "methods", "headers"]) | st.text(max_size=3)
+values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3))
+nearly = st.lists(
+    st.fixed_dictionaries(
+        {
+            "name": st.text() | values,
+            "sources": st.lists(st.text() | leaves, max_size=2) | values,
+            "matches": st.lists(
+                st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "path": st.text() | values,
+                        "methods": st.lists(st.sampled_from(["POST", "GET", "*"]) | values) | values,
+                        "headers": st.dictionaries(keys, st.text() | leaves) | values,
+                    },
+                )
+                | values
+            )
+            | values,
+        }
+    )
+    | values,
+    max_size=2,
+)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.text() | st.binary().map(lambda raw: raw.decode(errors="surrogateescape")) | (nearly | values).map(json.dumps)
+)
 def test_any_text_is_rules_or_a_configuration_error(text):
     try:
-        AccessRules.from_json(text)
+        rules = AccessRules.from_json(text)
     except ConfigurationError as error:
         assert error.message  # noqa: PT017  # either outcome is right; anything else is raised
+    else:
+        assert AccessRules.from_json(rules.to_json()).rules == rules.rules
+        assert not any("*" in source for rule in rules.rules for source in rule.sources)
+
+
+@pytest.mark.parametrize("value", ["\udc80", "a\x00b", "\n"])
+def test_whatever_a_caller_sends_is_an_answer(value):
+    rules = AccessRules.from_json(match(headers={"a": "[a-z]*"}))
+    assert not rules.allow("s", "/a.B/C", {"a": value}).allowed
+    assert not rules.allow("s", f"/a.B/{value}").allowed
 
 
 def test_the_example_of_the_reference_is_accepted(pytestconfig):

@@ -1,4 +1,4 @@
-"""The JSON Schemas: the files are what the code says, take our own policy, and see the mistakes that a schema can see."""
+"""The JSON Schemas: the files are what the code says, take our own policy, and see the mistakes that they can."""
 
 from __future__ import annotations
 

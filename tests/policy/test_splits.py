@@ -32,6 +32,7 @@ def test_what_is_not_split_goes_to_itself(text):
     [
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
+        ('{"a": {"b": 1}, "a": {"c": 1}}', "stands twice"),
         ("[]", "no object"),
         ({"a": 1}, "another form"),
         ({"a": {}}, "goes nowhere"),

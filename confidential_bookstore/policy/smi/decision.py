@@ -108,7 +108,7 @@ class Policy:
             name = ports.get(port) or ports.get(_EVERY_PORT)
             return Decision(allowed=True, rule=name) if name else DENIED
         for name, match in self._fitting(source, destination, method, canonical):
-            if not match.headers or match.fits(method, canonical, headers):
+            if match.headers_fit(headers):
                 return Decision(allowed=True, rule=name)
         return DENIED
 
