@@ -7,7 +7,6 @@ files; the story does.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from demo.stages import Stage
 from demo.supervisor import Program, Supervisor
 from demo.topology import Topology
 from demo.workspace import PROJECT_ROOT
+from mesh.envoy_process import envoy_path
 
 NAME = "mesh"  # of its process, and its log
 POLICY = PROJECT_ROOT / "deploy" / "manifests" / "smi"
@@ -38,10 +38,13 @@ def has_envoy(*, required: bool = False) -> bool:
     Raises:
         EnvoyMissing: they cannot, and they are required, or this is CI, where nothing is left out.
     """
-    found = importlib.util.find_spec("envoy") is not None
-    if not found and (required or os.environ.get("CI")):
-        raise EnvoyMissing("the mesh needs Envoy")
-    return found
+    try:
+        envoy_path()
+    except EnvoyMissing:
+        if required or os.environ.get("CI"):
+            raise
+        return False
+    return True
 
 
 class Mesh:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -52,8 +53,8 @@ def test_up_starts_a_stage_and_says_how_to_talk_to_it(run_dir, network, stage, e
     log = run_dir / "up.log"
     with log.open("wb") as output:
         up = subprocess.Popen(
-            [*CBS, "up", "--stage", stage, "--run-dir", str(run_dir), "--network", network],
-            stdout=output,
+            [*CBS, "up", "--stage", stage, "--run-dir", str(run_dir), "--network", network, "--output", "json"],
+            stdout=subprocess.PIPE,
             stderr=output,
         )
     try:
@@ -61,7 +62,9 @@ def test_up_starts_a_stage_and_says_how_to_talk_to_it(run_dir, network, stage, e
         while f"http://{network}.1:8085" not in log.read_text() and up.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
         assert up.poll() is None, log.read_text()
-        text = log.read_text()
+        text, facts = log.read_text(), json.loads(up.stdout.readline())
+        assert facts["services"]["bookstore-v2"] == f"{network}.15:14001"
+        assert (facts["mesh"] is None, facts["contexts"] is None) == (stage == "plain", stage != "confidential")
         assert f"stage {stage} is up" in text
         assert ("cbs mesh status" in text) is (stage != "plain")
         assert ("cbs verify" in text) is (stage == "confidential")
@@ -74,7 +77,7 @@ def test_up_starts_a_stage_and_says_how_to_talk_to_it(run_dir, network, stage, e
         assert up.wait(30) == 0
     finally:
         up.kill()
-        up.wait()
+        up.communicate()
 
 
 async def test_the_host_allows_the_thief_and_takes_it_back(meshed):
