@@ -33,6 +33,7 @@ from cli import (
     marble_list,
     marble_run,
     mesh_export,
+    mesh_permissive,
     mesh_run,
     mesh_status,
     package_info,
@@ -114,6 +115,7 @@ mesh = typer.Typer(help="The service mesh of one machine: Envoy sidecars and the
 mesh.command("export")(mesh_export.command)
 mesh.command("run")(mesh_run.command)
 mesh.command("status")(mesh_status.command)
+mesh.command("permissive")(mesh_permissive.command)
 
 policy = typer.Typer(help="Who may call what: at the sidecars, and inside the marbles.", no_args_is_help=True)
 policy.command("allow")(policy_allow.command)

@@ -13,6 +13,7 @@ import typer
 
 from cli.output import OutputFormat, OutputOption
 from confidential_bookstore.errors import BookstoreError, ConfigurationError
+from confidential_bookstore.telemetry.logs import configure_logging
 from mesh.controller import MeshController
 from mesh.events import Refusal
 
@@ -77,6 +78,7 @@ def command(
     """
     if not folder.is_dir():
         raise ConfigurationError("there is no such folder", got=folder)
+    configure_logging("mesh", output.value)  # to stderr
     asyncio.run(_run(folder, stage, Log(output)))
 
 

@@ -15,6 +15,7 @@ from cli.mesh_run import DEFAULT_FOLDER, FolderArgument
 from cli.output import OutputFormat, OutputOption
 from confidential_bookstore.errors import ConfigurationError
 from mesh.folder import STATE
+from mesh.folder_lock import is_held
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -33,18 +34,21 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def command(folder: FolderArgument = DEFAULT_FOLDER, *, output: OutputOption = OutputFormat.TEXT) -> None:
-    """Show what the mesh of a folder does. Exit code 1: its policy was not taken, or a sidecar does not run."""
-    state = read_state(folder)
+    """Show what the mesh of a folder does. Exit code 1: it or a sidecar does not run, or its policy was not taken."""
+    state = {"running": is_held(folder), **read_state(folder)}
     if output is OutputFormat.JSON:
         typer.echo(json.dumps(state))
     else:
         _show(state)
-    if state["error"] or not state["version"] or not all(each["ready"] for each in state["sidecars"].values()):
+    ready = state["version"] and all(each["ready"] for each in state["sidecars"].values())
+    if state["error"] or not ready or not state["running"]:
         raise typer.Exit(1)
 
 
 def _show(state: dict[str, Any]) -> None:
     console = Console()
+    if not state["running"]:
+        console.print("`cbs mesh run` does not run here; this is the last that it wrote", style="red")
     if state["permissive"]:
         console.print("PERMISSIVE MODE: everybody in the mesh may call everything", style="bold red")
     console.print(f"stage {state['stage']}, version {state['version']} in force since {state['inForceSince']}")

@@ -58,6 +58,14 @@ class Change:
         """
         if self.before.layer is Layer.MARBLES:
             return self._update_manifest(target)
+        return self.apply_to_mesh()
+
+    def apply_to_mesh(self) -> dict[str, object]:
+        """`apply` where there is only a mesh.
+
+        Raises:
+            MeshError, ConfigurationError: as `apply`.
+        """
         if not self.edits:
             return {self.before.layer.title(): UNCHANGED}
         state = read_state(self.before.path.parent)
