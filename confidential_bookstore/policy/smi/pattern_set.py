@@ -31,7 +31,8 @@ class PatternSet:
 
     def matching(self, text: str) -> list[int]:
         """The positions of the patterns that match the whole text, in ascending order."""
-        found = sorted(self._all.Match(text.encode(errors="surrogatepass")) or ()) if self._all is not None else []
+        encoded = text.encode(errors="surrogatepass")
+        found: list[int] = sorted(self._all.Match(encoded) or ()) if self._all is not None else []
         if found:
             return found[:-1]
         return [index for index, pattern in enumerate(self._patterns) if pattern.matches(text)]
