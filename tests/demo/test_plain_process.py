@@ -62,11 +62,22 @@ async def buy(stub: BookstoreServiceStub, **fields: str) -> pb.BuyBookResponse:
     return await stub.BuyBook(request, metadata=claim, **CALL)
 
 
+async def a_title(stub: BookstoreServiceStub) -> str:
+    """As soon as the store has reached its warehouse."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                page = await stub.ListBooks(pb.ListBooksRequest(page_size=1), **CALL)
+                return page.books[0].book.book_id
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is grpc.StatusCode.UNAVAILABLE, error
+            await asyncio.sleep(0.1)
+
+
 async def test_the_buyer_is_whoever_the_caller_says_it_is(store):
     async with grpc.aio.insecure_channel(store) as channel:
         stub = BookstoreServiceStub(channel)
-        page = await stub.ListBooks(pb.ListBooksRequest(page_size=1), **CALL)
-        title = page.books[0].book.book_id
+        title = await a_title(stub)
         async with asyncio.timeout(20):
             assert (await buy(stub, book_id=title, claim="bookbuyer")).receipt.buyer == "bookbuyer"
             assert (await buy(stub, book_id=title)).receipt.buyer == NOBODY
