@@ -34,6 +34,11 @@ from mesh.compiler.wire import Json, extension, file_source, typed
 CLUSTERS_FILE = "cds.json"
 LISTENERS_FILE = "lds.json"
 _MOST_CONNECTIONS = 20_000
+# Several values of one header are one value, joined by ",", as policy/match.py says: else any of them would grant.
+_JOINED_HEADERS = {
+    "envoy.reloadable_features.match_headers_individually": False,
+    "envoy.reloadable_features.rbac_match_headers_individually": False,
+}
 
 # One worker; what is taken away from a configuration ends at once; a refusal is in the access log at once.
 ARGUMENTS = (
@@ -140,14 +145,17 @@ def _inlined(value: Any, routes: Mapping[str, Json]) -> Any:
 
 
 def _limits() -> Json:
-    patterns = {"re2.max_program_size.error_level": MAXIMUM_PROGRAM_SIZE}  # as in policy/pattern.py; Envoy's own is 100
+    runtime = {
+        **_JOINED_HEADERS,
+        "re2.max_program_size.error_level": MAXIMUM_PROGRAM_SIZE,
+    }  # as in policy/pattern.py; Envoy's own is 100
     connections = extension(
         "envoy.resource_monitors.global_downstream_max_connections",
         "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
         max_active_downstream_connections=_MOST_CONNECTIONS,
     )
     return {
-        "layered_runtime": {"layers": [{"name": "mesh", "static_layer": patterns}]},
+        "layered_runtime": {"layers": [{"name": "mesh", "static_layer": runtime}]},
         "overload_manager": {"resource_monitors": [connections]},
     }
 

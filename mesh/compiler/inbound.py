@@ -14,6 +14,13 @@ from mesh.compiler.layout import Address
 from mesh.compiler.listeners import connection_manager, listener, tcp_proxy
 from mesh.compiler.wire import Json, extension
 
+# Network RBAC is asked at a caller's first byte, but Envoy connects to the application at once, and what an application
+# says first, as a database does, would reach a caller before that. So an account's chain takes no other's certificate,
+# and where nobody is let in, the application is not connected to.
+_AFTER_HANDSHAKE: Json = {"upstream_connect_mode": "ON_DOWNSTREAM_TLS_HANDSHAKE", "idle_timeout": "0s"}
+_AFTER_DATA: Json = {"upstream_connect_mode": "ON_DOWNSTREAM_DATA", "idle_timeout": "5s"}
+_EARLY_BYTES = 16_384
+
 _INSPECTOR = "extensions.filters.listener.tls_inspector.v3.TlsInspector"
 
 
@@ -48,22 +55,30 @@ def _for_requests(service: Service) -> Json:
 
 
 def _for_connections(policy: Policy, service: Service) -> list[Json]:
-    def chain(alpn: str, policies: Json) -> Json:
-        proxy = tcp_proxy(
-            names.inbound(service),
-            cluster=names.application(service),
-            access_log=access_log.connections(service),
-            access_log_options={"flush_access_log_on_connected": True},
-        )
-        return _chain(service, alpn, [rbac.network_filter(f"{names.inbound(service)}.", policies), proxy])
-
-    granted = [
-        chain(names.account_alpn(account), rbac.connections_of(account)) for account in may_connect(policy, service)
+    accounts = may_connect(policy, service)
+    rest = rbac.connections_of_the_rest(policy)
+    last = _of_bytes(service, _AFTER_HANDSHAKE if rest else _AFTER_DATA, rest)
+    return [
+        *(_of_bytes(service, _AFTER_HANDSHAKE, rbac.connections_of(each), each) for each in accounts),
+        last,
     ]
-    return [*granted, chain(names.MESH_ALPN, rbac.connections_of_the_rest(policy))]
 
 
-def _chain(service: Service, alpn: str, filters: list[Json]) -> Json:
+def _of_bytes(service: Service, when: Json, policies: Json, only: Account | None = None) -> Json:
+    name = names.inbound(service)
+    proxy = tcp_proxy(
+        name,
+        cluster=names.application(service),
+        access_log=access_log.connections(service),
+        access_log_options={"flush_access_log_on_connected": True},
+        max_early_data_bytes=_EARLY_BYTES,
+        **when,
+    )
+    alpn = names.account_alpn(only) if only else names.MESH_ALPN
+    return _chain(service, alpn, [rbac.network_filter(f"{name}.", policies), proxy], only)
+
+
+def _chain(service: Service, alpn: str, filters: list[Json], only: Account | None = None) -> Json:
     return {
         "name": f"{names.inbound(service)}_{alpn}",
         "filter_chain_match": {
@@ -71,6 +86,6 @@ def _chain(service: Service, alpn: str, filters: list[Json]) -> Json:
             "transport_protocol": "tls",
             "application_protocols": [alpn],
         },
-        "transport_socket": tls.server(service),
+        "transport_socket": tls.server(service, only),
         "filters": filters,
     }

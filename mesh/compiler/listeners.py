@@ -49,4 +49,4 @@ def connection_manager(name: str, filters: list[Json], **more: Any) -> Json:
 def tcp_proxy(name: str, **more: Any) -> Json:
     """Takes bytes."""
     message = "extensions.filters.network.tcp_proxy.v3.TcpProxy"
-    return extension("envoy.filters.network.tcp_proxy", message, stat_prefix=name, idle_timeout=_NEVER, **more)
+    return extension("envoy.filters.network.tcp_proxy", message, stat_prefix=name, **{"idle_timeout": _NEVER, **more})

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from confidential_bookstore.policy.match import Match
 from confidential_bookstore.policy.smi.decision import MALFORMED_PATH, PERMISSIVE, Policy
 from confidential_bookstore.policy.smi.model import Account, HttpRule, Service, Target
+from confidential_bookstore.policy.smi.path import SPEAKABLE
 from mesh.compiler.wire import Json, extension, regex, typed
 
 HTTP_FILTER = "envoy.filters.http.rbac"
-PLAIN_PATH = r"/[A-Za-z0-9/_.~!$&'()*+,;=:@-]*"  # of policy/smi/path.py: a rule can speak of no other
 
 _HTTP_PACKAGE = "extensions.filters.http.rbac.v3"
 _ANYTHING: list[Json] = [{"any": True}]
@@ -32,7 +32,7 @@ def http_filters() -> list[Json]:
 
     The rules of a service are an override of the second one, in its route configuration.
     """
-    malformed: Json = {"not_rule": {"url_path": {"path": regex(PLAIN_PATH)}}}
+    malformed: Json = {"not_rule": {"url_path": {"path": regex(SPEAKABLE)}}}
     deny = {"action": "DENY", "policies": {MALFORMED_PATH: {"permissions": [malformed], "principals": _ANYBODY}}}
     return [
         extension(f"{HTTP_FILTER}.{MALFORMED_PATH}", f"{_HTTP_PACKAGE}.RBAC", rules=deny),
