@@ -27,12 +27,13 @@ from mesh.compiler.wire import Json
 from mesh.envoy_process import envoy_path, validate
 from mesh.events import Refusal, Refusals
 from mesh.private_files import write_private
-from mesh.sidecar import Sidecar
+from mesh.sidecar import Sidecar, Step
 from mesh.state import state_of
 
 WATCH_SECONDS = 0.05
 _STATE_SECONDS = 0.3
-_RETRY_SECONDS = 2.0  # of a policy that only some sidecar did not take, for example because a port was taken
+# A policy that only some sidecar did not take, for example because a port was taken, is tried again.
+_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 2.0, 60.0
 
 _log = structlog.get_logger()
 
@@ -132,14 +133,16 @@ class MeshController:
 
     async def _watch(self) -> None:
         """Looks when something has changed, and then stays as it is for a moment: nobody is still writing."""
-        tried, before = time.monotonic(), self._seen
+        tried, pause, before = time.monotonic(), _FIRST_RETRY_SECONDS, self._seen
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             now = await asyncio.to_thread(folders.fingerprint, self.folder)
-            again = self.error is not None and time.monotonic() - tried > _RETRY_SECONDS
-            if again or now == before != self._seen:
-                tried = time.monotonic()
+            changed = now == before != self._seen
+            again = self.error is not None and time.monotonic() - tried > pause
+            if changed or again:
+                pause = _FIRST_RETRY_SECONDS if changed else min(2 * pause, _LONGEST_RETRY_SECONDS)
                 await self._look()
+                tried = time.monotonic()
             before = now
 
     async def _look(self) -> None:
@@ -178,26 +181,32 @@ class MeshController:
         except MeshError:
             for sidecar in added:
                 await self.sidecars.pop(sidecar.key).stop()
-            with contextlib.suppress(MeshError):
+            try:
                 await self._push(before)
+            except MeshError as error:
+                _log.error(
+                    "policy.not-taken-back", reason=str(error), hint="is that sidecar alive? see cbs mesh status"
+                )
             raise
         for key in [key for key in self.sidecars if key not in compiled.sidecars]:
             await self.sidecars.pop(key).stop()
 
     async def _push(self, resources: dict[str, Resources]) -> None:
-        """To all at once. All of them have ended when it raises.
+        """To all at once, step by step. All of them have ended when it raises.
 
         Raises:
             UpdateRejected: the first that was not taken.
         """
         self._attempts += 1
         version = f"{self._attempts}"
-        results = await asyncio.gather(
-            *(self.sidecars[key].push(each, version) for key, each in resources.items()), return_exceptions=True
-        )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        for step in Step:
+            results = await asyncio.gather(
+                *(self.sidecars[key].push(step, each, version) for key, each in resources.items()),
+                return_exceptions=True,
+            )
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
 
     def _begin(self, key: str) -> Sidecar:
         sidecar = Sidecar(key, self.folder / folders.RUN / key.replace("/", "."), self._line)

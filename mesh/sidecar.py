@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from pathlib import Path
 
 import structlog
@@ -29,6 +30,22 @@ _LOOK_SECONDS = 0.005
 _NOTHING = Resources([], [], [])
 
 _log = structlog.get_logger()
+
+
+class Step(Enum):
+    """In which order a configuration comes into force, on all sidecars one step after the other.
+
+    Listeners name clusters, so those come first. Rules for requests are in routes and come last: what Envoy may refuse,
+    such as a port that is taken, it has refused by then.
+    """
+
+    CLUSTERS = "cds"
+    LISTENERS = "lds"
+    ROUTES = "rds"
+
+    def has(self, file: str, *, known: bool) -> bool:
+        """Whether the step writes this file; a new listener needs its routes at once."""
+        return file.startswith(self.value) or (self is Step.LISTENERS and file.startswith("rds") and not known)
 
 
 class Sidecar:
@@ -57,7 +74,7 @@ class Sidecar:
         self.version = "none"
         self._line = line
         self._running: asyncio.Task[None] | None = None
-        self._versions: dict[str, str] = {}  # by file
+        self._contents: dict[str, list[Json]] = {}  # of the files as they are
         self._socket = folder / "admin.sock"
 
     def prepare(self, secrets: list[Json]) -> None:
@@ -87,34 +104,36 @@ class Sidecar:
         for name, content in secret_files(secrets, version).items():
             self._write(name, content)
 
-    async def push(self, resources: Resources, version: str) -> None:
-        """Puts a configuration in force: only what has changed, and so that nothing names what is not there yet.
+    async def push(self, step: Step, resources: Resources, version: str) -> None:
+        """Puts one step of a configuration in force, if something in it has changed.
 
         Raises:
-            UpdateRejected: Envoy refuses a part of it, or does not have it after some seconds.
+            UpdateRejected: Envoy refuses it, or does not have it after some seconds.
         """
-        before = files(self.resources, "")
-        changed = {
-            name: discovery(version, content["resources"])
-            for name, content in files(resources, "").items()
-            if before.get(name) != content or name not in self._versions
-        }
+        new = files(resources, "")
+        # What is in its file counts, not what was taken: after a refusal the files are ahead.
+        changed = [name for name in new if step.has(name, known=name in self._contents) and self._differs(name, new)]
+        rejected = await self._rejected() if changed else 0
+        for name in sorted(changed, reverse=True):  # routes before the listeners that need them
+            self._put(name, new[name], version)
         statistics = version_statistics(resources)
-        clusters = {name: content for name, content in changed.items() if name.startswith("cds")}
-        routes = {name: content for name, content in changed.items() if name.startswith("rds")}
-        listeners = {name: content for name, content in changed.items() if name.startswith("lds")}
-        rejected = await self._rejected()
-        for name, content in clusters.items():
-            self._put(name, content, version)
-        await self._in_force({statistics[name]: version for name in clusters}, rejected)
-        for name, content in (routes | listeners).items():  # a new listener finds its routes
-            self._put(name, content, version)
-        await self._in_force({statistics[name]: version for name in routes | listeners}, rejected)
-        self.resources, self.version = resources, version
+        await self._in_force({statistics[name]: version for name in changed}, rejected)
+        if step is Step.ROUTES:
+            self._forget(self._contents.keys() - new.keys())
+            self.resources, self.version = resources, version
+
+    def _differs(self, name: str, new: Mapping[str, Json]) -> bool:
+        return name not in self._contents or self._contents[name] != list(new[name]["resources"])
+
+    def _forget(self, names: Iterable[str]) -> None:
+        """Files that nothing names any longer: what is in them must not come back with a later listener."""
+        for name in names:
+            del self._contents[name]
+            (self.folder / name).unlink(missing_ok=True)
 
     def _put(self, name: str, content: Json, version: str) -> None:
-        self._write(name, content)
-        self._versions[name] = version
+        self._write(name, discovery(version, content["resources"]))
+        self._contents[name] = content["resources"]
 
     def _write(self, name: str, content: Json) -> None:
         write_private(self.folder / name, json.dumps(content).encode())

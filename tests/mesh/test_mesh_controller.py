@@ -155,6 +155,30 @@ async def test_what_envoy_does_not_take_is_taken_back_everywhere(world):
         assert load.failures == []
 
 
+async def test_nobody_is_let_in_by_an_update_that_is_refused(world):
+    """The sidecar that refuses a listener is the one whose rules would have changed with it."""
+    async with world.store(), world.controller() as mesh:
+        await seconds_until(lambda: all_ready(mesh))
+        layout = json.loads((world.folder / "layout.json").read_text())
+        layout["services"][STORE]["outbound"][THIEF] = f"{world.network}.12:16099"
+        taken = await asyncio.start_server(lambda _r, w: w.close(), f"{world.network}.12", 16099)
+        async with taken, world.caller(THIEF) as thief:
+            seen = []
+            world.let_in_thief()
+            (world.folder / "layout.json").write_text(json.dumps(layout))
+
+            async def refused() -> bool:
+                seen.append(await buy(thief))
+                return any(isinstance(each, UpdateRejected) for each in world.heard.errors)
+
+            await seconds_until(refused, within=20)
+            seen.append(await buy(thief))
+            assert set(seen) == {"PERMISSION_DENIED"}
+        await seconds_until(lambda: mesh.state()["error"] is None, within=20)  # it is tried again: the port is free now
+        async with world.caller(THIEF) as thief:
+            assert await buy(thief) == "OK"
+
+
 async def test_a_killed_envoy_comes_back_with_the_same_policy(world):
     async with world.store(), world.controller() as mesh:
         await seconds_until(lambda: all_ready(mesh))
