@@ -24,7 +24,7 @@ from mesh import folder_lock
 from mesh.authority import LIFETIME, MeshAuthority, ServiceCertificate
 from mesh.compiler import Resources, secrets, validation_config
 from mesh.compiler.wire import Json
-from mesh.envoy_process import envoy_path, validate
+from mesh.envoy_process import end_left_over, envoy_path, validate
 from mesh.events import Refusal, Refusals
 from mesh.private_files import write_private
 from mesh.sidecar import Sidecar, Step
@@ -124,6 +124,7 @@ class MeshController:
         await asyncio.gather(*(sidecar.stop() for sidecar in self.sidecars.values()))
         for sidecar in self.sidecars.values():
             sidecar.ready = False
+        await self._end_left_over()  # if there never was a good policy
         self._write_state()
         self._lock.close()
 
@@ -190,6 +191,14 @@ class MeshController:
             raise
         for key in [key for key in self.sidecars if key not in compiled.sidecars]:
             await self.sidecars.pop(key).stop()
+        await self._end_left_over()
+
+    async def _end_left_over(self) -> None:
+        """Envoys of an earlier control plane, for services that are not in the layout any longer."""
+        own = {sidecar.folder for sidecar in self.sidecars.values()}
+        for folder in (self.folder / folders.RUN).glob("*/"):
+            if folder not in own:
+                await asyncio.to_thread(end_left_over, folder)
 
     async def _push(self, resources: dict[str, Resources]) -> None:
         """To all at once, step by step. All of them have ended when it raises.

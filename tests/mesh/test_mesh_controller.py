@@ -249,6 +249,28 @@ async def test_sidecars_go_on_without_their_control_plane_and_the_next_one_takes
         first.wait()
 
 
+async def test_a_control_plane_that_starts_with_a_broken_policy_leaves_what_is_in_force(world):
+    first = start(world)
+    try:
+        async with world.store(), world.caller(BUYER) as buyer, world.caller(THIEF) as thief:
+            await seconds_until(lambda: _is(buyer, "OK"), within=15)
+            await seconds_until(lambda: _is(thief, "PERMISSION_DENIED"), within=15)
+            old = pids(world)
+            first.kill()
+            first.wait()
+            world.let_in_thief()
+            (world.policy / "z.yaml").write_text("kind: [\n")
+            async with world.controller() as mesh:
+                assert mesh.state()["error"]
+                assert await buy(buyer) == "OK"
+                assert await buy(thief) == "PERMISSION_DENIED"
+                assert pids(world) == old
+            assert not [pid for pid in old if is_envoy(pid)]  # an orderly end is one for all
+    finally:
+        first.kill()
+        first.wait()
+
+
 def is_envoy(pid: int) -> bool:
     path = Path(f"/proc/{pid}/cmdline")
     return path.exists() and envoy_path().encode() in path.read_bytes()
