@@ -81,7 +81,6 @@ def _check_events(text: str, file: str) -> None:
 
 
 def _document(node: yaml.Node, file: str) -> Document:
-    untitled = Field(node, file, "document")
     title = " ".join(filter(None, _title(node))) or "document"
     whole = Field(node, file, title)
     fields = dict(whole.pairs())
@@ -89,7 +88,7 @@ def _document(node: yaml.Node, file: str) -> Document:
         raise fields["kind"].error("a List is not taken", hint="write its items as documents, with --- between them")
     for name in ("apiVersion", "kind", "metadata", "spec"):
         if name not in fields:
-            raise untitled.error(f"{name} is missing", hint="is this a Kubernetes document?")
+            raise whole.error(f"{name} is missing", hint="is this a Kubernetes document?")
     fields = whole.map(("apiVersion", "kind", "metadata", "spec"))
     metadata = fields["metadata"].map(("name",), ("namespace", "labels", "annotations"))
     for extra in ("labels", "annotations"):

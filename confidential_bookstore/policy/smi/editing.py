@@ -27,6 +27,7 @@ OWN = "cbs-"  # what begins so was written here, and goes when nobody needs it
 
 _ACCESS, _SPECS = "access.smi-spec.io/v1alpha3", "specs.smi-spec.io/v1alpha4"
 _SPLIT, _CONFIG = "split.smi-spec.io/v1alpha2", "config.openservicemesh.io/v1alpha2"
+_KINDS = ("HTTPRouteGroup", "TCPRoute")
 _PERMISSIVE = "enablePermissiveTrafficPolicyMode"
 
 
@@ -174,26 +175,31 @@ def _covers(match: Match, wanted: dict[str, Any]) -> bool:
 def _grant(folder: Folder, source: Account, destination: Account, wanted: list[dict[str, Any]]) -> None:
     namespace = destination.namespace
     ports = sorted({service.port for service in services_of(destination, folder.documents.services)})
-    for name in _names(f"{OWN}{source}-to-{destination.name}"):
-        key = f"{namespace}/{name}"
-        target = folder.documents.targets.get(key)
-        if target is not None and (target.sources, target.destination) == ((source,), destination):
-            own = {("HTTPRouteGroup", key), ("TCPRoute", key)}
-            shared = own & set(_used(folder, set(folder.documents.targets) - {key}))
-            if wanted and not shared and set(_used(folder, {key}, splits=False)) == own:
-                _extend(folder, key, wanted, ports)
-                return
-        elif not any((kind, key) in folder.written for kind in ("TrafficTarget", "HTTPRouteGroup", "TCPRoute")):
-            break
-    rules: list[dict[str, Any]] = []
+    name = next(
+        each
+        for each in _names(f"{OWN}{source}-to-{destination.name}")
+        if not any((kind, f"{namespace}/{each}") in folder.written for kind in ("TrafficTarget", *_KINDS))
+        or (wanted and _is_own(folder, f"{namespace}/{each}", source, destination))
+    )
+    if ("TrafficTarget", f"{namespace}/{name}") in folder.written:
+        _extend(folder, f"{namespace}/{name}", wanted, ports)
+        return
+    rules = [{"kind": kind, "name": name} for kind in (_KINDS if wanted else _KINDS[1:])]
     if wanted:
-        group = _document(_SPECS, "HTTPRouteGroup", namespace, name, {"matches": wanted})
-        folder.add(ALLOW_FILE, group)
-        rules.append({"kind": "HTTPRouteGroup", "name": name})
+        folder.add(ALLOW_FILE, _document(_SPECS, "HTTPRouteGroup", namespace, name, {"matches": wanted}))
     folder.add(ALLOW_FILE, _document(_SPECS, "TCPRoute", namespace, name, {"matches": {"ports": ports}}))
-    rules.append({"kind": "TCPRoute", "name": name})
     spec = {"destination": _account(destination), "sources": [_account(source)], "rules": rules}
     folder.add(ALLOW_FILE, _document(_ACCESS, "TrafficTarget", namespace, name, spec))
+
+
+def _is_own(folder: Folder, key: str, source: Account, destination: Account) -> bool:
+    """Whether this target is for these two only, and its group and route are for nobody else."""
+    target = folder.documents.targets.get(key)
+    if target is None or (target.sources, target.destination) != ((source,), destination):
+        return False
+    own = {(kind, key) for kind in _KINDS}
+    others = set(_used(folder, set(folder.documents.targets) - {key}))
+    return set(_used(folder, {key}, splits=False)) == own and not own & others
 
 
 def _extend(folder: Folder, key: str, wanted: list[dict[str, Any]], ports: list[int]) -> None:
