@@ -79,8 +79,10 @@ def allowing(source: str, destination: str, method: str) -> Callable[[PolicyFold
     def edit(folder: PolicyFolder) -> Edits:
         caller = find_service(folder.documents, source, str(folder.path))
         called = find_service(folder.documents, destination, str(folder.path))
-        path = find_request(called, method).path if method else None
-        return editing.allow(folder.texts, caller.account, called.account, path)
+        if not method:
+            return editing.allow(folder.texts, caller.account, called.account, None)
+        wanted = find_request(called, method)
+        return editing.allow(folder.texts, caller.account, called.account, wanted.path, method=wanted.method)
 
     return edit
 

@@ -28,7 +28,7 @@ def denying(source: str, destination: str, method: str) -> Callable[[PolicyFolde
         kept = _others(folder, caller, called, find_request(called, method)) if method else []
         for request in kept:
             texts = folder.changed(edits).texts
-            edits |= editing.allow(texts, caller.account, called.account, request.path)
+            edits |= editing.allow(texts, caller.account, called.account, request.path, method=request.method)
         return edits
 
     return edit
