@@ -15,7 +15,7 @@ import pytest
 from controller_world import BUYER, SALES, STORE, THIEF, Load, MeshWorld, buy, seconds_until
 
 from confidential_bookstore.errors import PolicyError, UpdateRejected
-from mesh.envoy_process import envoy_path
+from mesh.envoy_process import end_left_over, envoy_path
 
 OPEN_IN_OSM = """
 apiVersion: access.smi-spec.io/v1alpha3
@@ -247,6 +247,8 @@ async def test_sidecars_go_on_without_their_control_plane_and_the_next_one_takes
     finally:
         first.kill()
         first.wait()
+        for folder in world.folder.glob("run/*/"):
+            end_left_over(folder)
 
 
 async def test_a_control_plane_that_starts_with_a_broken_policy_leaves_what_is_in_force(world):
@@ -269,6 +271,8 @@ async def test_a_control_plane_that_starts_with_a_broken_policy_leaves_what_is_i
     finally:
         first.kill()
         first.wait()
+        for folder in world.folder.glob("run/*/"):
+            end_left_over(folder)
 
 
 def is_envoy(pid: int) -> bool:
