@@ -13,6 +13,7 @@ import contextlib
 import inspect
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
@@ -47,6 +48,15 @@ Unary: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
 Streaming: TypeAlias = Callable[[Any, Context], AsyncGenerator[Any, None]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """A call under way."""
+
+    peer: Peer
+    method: str
+    context: Context
+
+
 class CallGuard:
     """Wraps the handlers of a service, so that only who may call gets through, and errors become statuses.
 
@@ -70,9 +80,9 @@ class CallGuard:
         self._maximum = maximum_unary_seconds
         self._most = maximum_calls  # counted here, which costs less than `maximum_concurrent_rpcs` of grpc.aio
         self._under_way = 0
-        self._streams: dict[asyncio.Timeout, Peer] = {}  # and its caller
+        self._streams: dict[asyncio.Timeout, _Call] = {}
         self.serving = True
-        self._decisions: dict[tuple[str, str], Decision] = {}
+        self._decisions: dict[tuple[str, str], Decision] = {}  # those that no header can change
         self._clock = clock
         self._served = status.counter("calls_total", "calls that were let in")
         self._refused = status.counter("refusals_total", "calls that were refused")
@@ -86,13 +96,19 @@ class CallGuard:
         """
         return {name: self._guarded(f"/{service}/{name}", handler) for name, handler in handlers.items()}
 
+    def set_rules(self, rules: AccessRules) -> None:
+        """Judges new calls by other rules, and ends the streams that these do not allow; other calls finish."""
+        self._rules = rules
+        self._decisions = {}
+        self.end_refused_streams()
+
     def end_streams(self) -> None:
         """Ends all streams now. A stream has no end of its own that a stopping server could wait for."""
         self._end(self._streams)
 
     def end_refused_streams(self) -> None:
-        """Ends the streams of callers whose certificates do not count any longer."""
-        self._end([stream for stream, peer in self._streams.items() if self._callers.refusal(peer) is not None])
+        """Ends the streams of callers whose certificates do not count any longer, or who may not call any longer."""
+        self._end([stream for stream, call in self._streams.items() if self._refusal(call) is not None])
 
     @staticmethod
     def _end(streams: Iterable[asyncio.Timeout]) -> None:
@@ -102,26 +118,27 @@ class CallGuard:
                 stream.reschedule(now)
 
     @contextlib.asynccontextmanager
-    async def _stream(self, context: Context) -> AsyncGenerator[None, None]:
+    async def _stream(self, method: str, context: Context) -> AsyncGenerator[None, None]:
         """Bounds a stream by the end of its caller's certificate, and by `end_streams` and `end_refused_streams`.
 
         Raises:
-            PolicyDenied: the caller's certificate has been revoked meanwhile.
+            PolicyDenied: the caller's certificate has been revoked meanwhile, or the rules have changed.
             TooManyCalls: no marble type may hold so many that nothing is left for the others.
         """
         peer = current_peer()
-        if sum(each.marble_type == peer.marble_type for each in self._streams.values()) >= MAXIMUM_STREAMS_PER_TYPE:
+        same = sum(call.peer.marble_type == peer.marble_type for call in self._streams.values())
+        if same >= MAXIMUM_STREAMS_PER_TYPE:
             raise TooManyCalls(
                 f"{peer.marble_type} has too many streams open", expected=f"at most {MAXIMUM_STREAMS_PER_TYPE}"
             )
         limit = asyncio.timeout(peer.not_after - self._clock())
-        self._streams[limit] = peer
+        call = self._streams[limit] = _Call(peer, method, context)
         try:
             async with limit:
                 yield
         except TimeoutError:
-            if (reason := self._callers.refusal(peer)) is not None:
-                raise PolicyDenied(reason, rule=REVOKED) from None
+            if (refusal := self._refusal(call)) is not None:
+                raise refusal from None
             await context.abort(grpc.StatusCode.UNAVAILABLE, _STREAM_ENDED)
         finally:
             del self._streams[limit]
@@ -147,15 +164,27 @@ class CallGuard:
         if peer.not_after <= self._clock():
             raise PolicyDenied("the caller's certificate has expired", rule=VALID_CERTIFICATES_ONLY)
         self._callers.admit(context.peer(), peer)
-        key = (peer.marble_type, method)
-        decision = self._decisions.get(key)
-        if decision is None:  # bounded: attested marble types times registered methods
-            decision = self._decisions[key] = self._rules.allow(*key)
+        decision = self._decisions.get((peer.marble_type, method)) or self._decide(peer.marble_type, method, context)
         if not decision.allowed:
-            raise PolicyDenied(f"{peer.marble_type} may not call {method}", rule=decision.rule)
+            raise _denied(peer, method, decision)
         if not self.serving and decision.rule != OPEN_TO_EVERY_MARBLE:  # health still says that it does not serve
             raise NotServing("this marble has no valid certificate", hint="see its log for why it was not renewed")
         self._served.value += 1
+
+    def _decide(self, marble_type: str, method: str, context: Context) -> Decision:
+        """Asks the rules, with the headers of the call only where these count."""
+        if self._rules.needs_headers(marble_type, method):
+            return self._rules.allow(marble_type, method, headers_of(context))
+        # Bounded: attested marble types times registered methods.
+        decision = self._decisions[marble_type, method] = self._rules.allow(marble_type, method)
+        return decision
+
+    def _refusal(self, call: _Call) -> PolicyDenied | None:
+        """Why this call, which was let in, would not be let in now."""
+        if (reason := self._callers.refusal(call.peer)) is not None:
+            return PolicyDenied(reason, rule=REVOKED)
+        decision = self._decide(call.peer.marble_type, call.method, call.context)
+        return None if decision.allowed else _denied(call.peer, call.method, decision)
 
     def _coroutine(self, method: str, behavior: Unary, *, streaming: bool) -> Unary:
         """Unary methods, and streaming ones that write their answers to the context."""
@@ -170,7 +199,7 @@ class CallGuard:
                 remaining = context.time_remaining()
                 if not streaming and remaining is not None and remaining <= maximum:  # gRPC ends the call by itself
                     return await behavior(request, context)
-                async with self._stream(context) if streaming else asyncio.timeout(maximum):
+                async with self._stream(method, context) if streaming else asyncio.timeout(maximum):
                     return await behavior(request, context)
             except grpc.aio.AbortError:
                 raise
@@ -188,7 +217,10 @@ class CallGuard:
             self._under_way += 1
             try:
                 self._admit(method, context)
-                async with self._stream(context), contextlib.aclosing(behavior(request, context)) as responses:
+                async with (
+                    self._stream(method, context),
+                    contextlib.aclosing(behavior(request, context)) as responses,
+                ):
                     async for response in responses:
                         yield response
             except grpc.aio.AbortError:
@@ -212,6 +244,22 @@ class CallGuard:
             self._failed.add()
             _log.error("call.failed", method=method, exc_info=error)
         await context.abort(code, details)
+
+
+def headers_of(context: Context) -> dict[str, str]:
+    """The metadata of a call as the access rules see it: values of the same name joined by ",", as a sidecar does.
+
+    Binary values (`-bin`) and what gRPC keeps for itself (such as `content-type`) are left out: no rule fits them.
+    """
+    headers: dict[str, str] = {}
+    for name, value in context.invocation_metadata() or ():
+        if isinstance(value, str):
+            headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
+
+
+def _denied(peer: Peer, method: str, decision: Decision) -> PolicyDenied:
+    return PolicyDenied(f"{peer.marble_type} may not call {method}", rule=decision.rule)
 
 
 async def _unimplemented(_request: Any, context: Context) -> None:

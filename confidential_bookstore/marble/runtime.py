@@ -6,7 +6,8 @@
         await marble.serve(server)
 
 Entering finds the platform, verifies the coordinator, activates, writes files and environment, and starts to renew the
-certificate and to follow updates of the manifest. `serve` runs until SIGTERM or SIGINT and lets calls finish. There is
+certificate and to follow updates of the manifest: each brings another certificate, and with it other access rules and
+traffic splits, in force at once. `serve` runs until SIGTERM or SIGINT and lets calls finish. There is
 no mode without attestation.
 """
 
@@ -18,7 +19,7 @@ import datetime as dt
 import os
 import signal
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Self
 
 import structlog
@@ -47,13 +48,16 @@ from confidential_bookstore.marble.generation_watch import GenerationWatch
 from confidential_bookstore.marble.identity import Identity, LiveIdentity
 from confidential_bookstore.marble.renewal import Renewal
 from confidential_bookstore.marble.server import GRACE_SECONDS, MarbleServer, Registration
+from confidential_bookstore.marble.split_channel import SplitChannel
 from confidential_bookstore.marble.tls import split_address
 from confidential_bookstore.policy.access import AccessRules
+from confidential_bookstore.policy.splits import TrafficSplits
 from confidential_bookstore.telemetry.logs import configure_logging
 from confidential_bookstore.telemetry.page import StatusPage
 from confidential_bookstore.telemetry.status import Status
 
 ACCESS_RULES = "MARBLE_ACCESS_RULES"
+TRAFFIC_SPLITS = "MARBLE_TRAFFIC_SPLITS"
 
 _log = structlog.get_logger()
 
@@ -92,7 +96,9 @@ class Marble:
         self._measured: dict[str, Any] = {}
         self._live: LiveIdentity | None = None
         self._channels: list[MarbleChannel] = []
+        self._splits: dict[str, SplitChannel] = {}
         self._servers: list[MarbleServer] = []
+        self._denies_everything = False
         self._cleanup = contextlib.AsyncExitStack()
 
     @classmethod
@@ -189,6 +195,29 @@ class Marble:
         self._channels.append(channel)
         return channel
 
+    def split_channel(
+        self, marble_type: str, addresses: Mapping[str, str], *, default_deadline: float = DEFAULT_DEADLINE_SECONDS
+    ) -> SplitChannel:
+        """A channel that shares its calls to `marble_type` among the types that MARBLE_TRAFFIC_SPLITS names.
+
+        Args:
+            marble_type: what is asked for; without a split, all calls go there.
+            addresses: `host:port` by marble type.
+            default_deadline: seconds, for unary calls that bring no timeout of their own.
+
+        Raises:
+            ConfigurationError: the splits are malformed, or calls are to go to a type that has no address.
+        """
+        weights = TrafficSplits.from_json(self.env.get(TRAFFIC_SPLITS, "")).backends(marble_type)
+        channels = {
+            name: self.channel(name, address, default_deadline=default_deadline) for name, address in addresses.items()
+        }
+        channel = SplitChannel(channels, weights)
+        if channel.unreachable:
+            raise ConfigurationError(f"{marble_type} is split, and a type has no address", got=channel.unreachable[0])
+        self._splits[marble_type] = channel
+        return channel
+
     async def serve(self, server: MarbleServer, *, grace: float = GRACE_SECONDS) -> None:
         """Serves until SIGTERM or SIGINT: then health NOT_SERVING, calls in flight finish, and it returns."""
         stop = asyncio.Event()
@@ -197,7 +226,7 @@ class Marble:
             loop.add_signal_handler(number, stop.set)
         try:
             await server.start()
-            if not self._activated.expired:
+            if not self._activated.expired and not self._denies_everything:
                 self.status.set_ready()
             await stop.wait()
         finally:
@@ -213,12 +242,43 @@ class Marble:
         self.argv = activation.argv
         await asyncio.to_thread(write_files, activation.files)
         self._environ.update(self.env)
+        self._take_rules()
+        self._take_splits()
         for follower in self._followers():
             follower.follow()
-        if self.status.reason in (_EXPIRED, _REVOKED):
+        if self._denies_everything and self._servers:
+            self.status.set_not_ready(_NO_RULES)
+            for server in self._servers:
+                await server.set_serving(serving=False)
+        elif self.status.reason in (_EXPIRED, _REVOKED, _NO_RULES):
             self.status.set_ready()
             for server in self._servers:
                 await server.set_serving(serving=True)
+
+    def _take_rules(self) -> None:
+        """Malformed rules grant nothing: the earlier ones are what an update has taken out of force."""
+        rules, self._denies_everything = AccessRules(), False
+        try:
+            rules = AccessRules.from_json(self.env.get(ACCESS_RULES, ""))
+        except ConfigurationError as error:
+            self._denies_everything = True
+            hint = "nobody may call until an update of the manifest has well-formed rules"
+            _log.error("marble.no_access_rules", reason=str(error), hint=hint)
+        for server in self._servers:
+            server.set_rules(rules)
+
+    def _take_splits(self) -> None:
+        """Malformed splits leave the shares as they are: who is called decides for itself whether it answers."""
+        try:
+            splits = TrafficSplits.from_json(self.env.get(TRAFFIC_SPLITS, ""))
+        except ConfigurationError as error:
+            hint = "the earlier ones stay in force until an update of the manifest has well-formed ones"
+            _log.error("marble.no_traffic_splits", reason=str(error), hint=hint)
+            return
+        for marble_type, channel in self._splits.items():
+            channel.set_weights(splits.backends(marble_type))
+            if channel.unreachable:
+                _log.error("channel.no_address", marble_type=marble_type, backends=channel.unreachable)
 
     async def _stop_serving(self) -> None:
         revoked = self._activated.revoked
@@ -259,6 +319,7 @@ class Marble:
 
 _EXPIRED = "the certificate has expired and could not be renewed"
 _REVOKED = "revoked by a manifest update"
+_NO_RULES = "the access rules of the manifest are malformed: nobody may call"
 
 
 def _rfc3339(seconds: float) -> str:

@@ -39,7 +39,7 @@ class MarbleServer:
         live: this marble's identity, and whom it trusts; what changes is in force without a restart.
         registrations: pairs of a stub's `add_XServicer_to_server` and the servicer.
         address: `host:port`; port 0 takes a free one.
-        rules: who may call what.
+        rules: who may call what; `set_rules` replaces them.
         status: where calls and refusals are counted.
         reflection_enabled: whether the services can be listed (by attested marbles).
         maximum_unary_seconds: the longest a unary call may run, whatever deadline the caller asks for.
@@ -113,6 +113,10 @@ class MarbleServer:
         state = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in (health.OVERALL_HEALTH, *self.services):
             await self._health.set(service, state)
+
+    def set_rules(self, rules: AccessRules) -> None:
+        """Puts other rules in force, for new calls and for streams; calls under way finish, connections stay open."""
+        self._guard.set_rules(rules)
 
     def follow(self) -> None:
         """Ends streams and connections of callers whose certificates do not count any longer."""

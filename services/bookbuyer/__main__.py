@@ -27,7 +27,7 @@ async def serve() -> None:
         ):
             ledger = Ledger(journal, thread, marble.status)
             server = marble.server((add_BookbuyerServiceServicer_to_server, BookbuyerService(ledger)))
-            buyer = Buyer(BookstoreServiceStub(marble.channel("bookstore", settings.store_address)), ledger)
+            buyer = Buyer(BookstoreServiceStub(marble.split_channel("bookstore", settings.stores)), ledger)
             async with asyncio.TaskGroup() as tasks:
                 buying = tasks.create_task(buyer.run(interval=settings.interval, concurrency=settings.concurrency))
                 await marble.serve(server)

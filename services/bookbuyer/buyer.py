@@ -2,7 +2,8 @@
 
 The intent is on disk before the store is asked, and the outcome is on disk before the next purchase. In between, every
 failure that does not say what became of the purchase is answered by asking again with the same purchase_id, for as long
-as it takes: the store answers with the receipt of the first attempt if that one went through.
+as it takes: the store answers with the receipt of the first attempt if that one went through. Where the manifest splits
+the calls among stores, an attempt may go to another store than the one before; the warehouse behind them is the same.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Chance:
 
 
 class Buyer:
-    """Buys from one store.
+    """Buys from a store, or from whichever the stub's channel chooses.
 
     Args:
         stub: a `BookstoreServiceStub`.

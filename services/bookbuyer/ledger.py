@@ -12,6 +12,8 @@ from confidential_bookstore.serving.thread import DedicatedThread
 from confidential_bookstore.telemetry.status import Status
 from services.bookbuyer.purchases import Intent, Purchases, Record, decode, encode
 
+_SELLERS = ("bookstore-v1", "bookstore-v2")  # with a counter each; the total has all
+
 
 class Ledger:
     """Journal and state, always in step.
@@ -29,6 +31,10 @@ class Ledger:
         self._journal = journal
         self._thread = thread
         self._bought = status.counter("books_bought", "copies bought since the last reset")
+        self._bought_from = {
+            seller: status.counter(f"books_bought_from_{seller.replace('-', '_')}", f"those of them sold by {seller}")
+            for seller in _SELLERS
+        }
         self._refused = status.counter("purchases_refused", "purchases refused for good since the last reset")
         self._pending = status.gauge("purchases_pending", "purchases whose outcome is not known yet")
         self._purchases = Purchases()
@@ -64,6 +70,8 @@ class Ledger:
 
     def _show(self) -> bookbuyer_pb2.Purchases:
         self._bought.value = self._purchases.books_bought
+        for seller, counter in self._bought_from.items():
+            counter.value = self._purchases.bought_by_seller[seller]
         self._refused.value = self._purchases.refused
         self._pending.value = len(self._purchases.pending)
         return bookbuyer_pb2.Purchases(

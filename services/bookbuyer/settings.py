@@ -12,9 +12,9 @@ from confidential_bookstore.serving.environment import Environment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuyerSettings:
-    """See README.md for the variables. `interval` is in seconds."""
+    """See README.md for the variables. `stores` has addresses by marble type; `interval` is in seconds."""
 
-    store_address: str
+    stores: Mapping[str, str]
     journal_path: Path
     journal_key: Secret[bytes]
     interval: float
@@ -28,8 +28,11 @@ class BuyerSettings:
             ConfigurationError: a variable is missing or wrong.
         """
         environment = Environment(environ)
+        stores = {"bookstore": environment.address("CBS_BOOKSTORE_ADDR", "localhost:14001")}
+        if environ.get("CBS_BOOKSTORE_V2_ADDR"):
+            stores["bookstore-v2"] = environment.address("CBS_BOOKSTORE_V2_ADDR", "")
         return cls(
-            store_address=environment.address("CBS_BOOKSTORE_ADDR", "localhost:14001"),
+            stores=stores,
             journal_path=environment.folder("CBS_DATA_DIR") / "purchases.journal",
             journal_key=environment.key("CBS_JOURNAL_KEY"),
             interval=environment.seconds("CBS_BUY_INTERVAL", 1.0),

@@ -1,4 +1,4 @@
-"""Runs the thief: in an enclave like the others, but as no marble."""
+"""Runs the thief: in an enclave like the others."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from confidential_bookstore.telemetry.status import Status
 from services.bookthief.diary import Diary
 from services.bookthief.methods import Method
 from services.bookthief.methods.ask_coordinator import AskTheCoordinator
+from services.bookthief.methods.attested import AttestedMarble
 from services.bookthief.methods.no_certificate import NoCertificate
 from services.bookthief.methods.plaintext import Plaintext
 from services.bookthief.methods.self_signed import SelfSignedCertificate
@@ -32,7 +33,9 @@ async def serve() -> None:
     """Steal until SIGTERM."""
     settings = ThiefSettings.from_environ(os.environ)
     configure_logging("bookthief", settings.marble.log_format)
+    attested = AttestedMarble(settings.store_address, settings.marble, find_platform)
     methods: list[Method] = [
+        attested,
         NoCertificate(settings.store_address),
         SelfSignedCertificate(settings.store_address),
         Plaintext(settings.store_address),
@@ -49,6 +52,7 @@ async def serve() -> None:
             stealing = tasks.create_task(thief.run(settings.interval))
             await _asked_to_stop()
             stealing.cancel()
+        await attested.close()
         diary.latest.close()
         await server.stop(grace=5.0)
 

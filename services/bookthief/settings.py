@@ -1,4 +1,4 @@
-"""What the thief is told by its environment. It gets nothing from a manifest: no manifest names it."""
+"""What the thief is told by its environment. It gets nothing from a manifest but a certificate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ThiefSettings:
         """
         environment = Environment(environ)
         return cls(
-            # The coordinator's addresses and its own, like a marble's. It is no marble, whatever it calls itself.
+            # The coordinator's addresses and its own, like a marble's; whether it is one is for a manifest to say.
             marble=MarbleSettings.from_environ({**environ, "EDG_MARBLE_TYPE": "bookthief"}),
             store_address=environment.address("CBS_BOOKSTORE_ADDR", "localhost:14001"),
             diary_path=environment.folder("CBS_DATA_DIR") / "thefts.jsonl",

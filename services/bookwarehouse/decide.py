@@ -3,7 +3,8 @@
 A store reads what the batch needs, asks this function, and writes what it says, all in one transaction. So the rules
 stand in one place, whichever database keeps the books:
 
-* a purchase_id that is stored yields its stored receipt, or a refusal if it is asked to stand for something else;
+* a purchase_id that is stored yields its stored receipt, or a refusal if it is asked to stand for something else. Who
+  sells is not part of what it stands for: a buyer may ask again at another store, and gets the receipt of the first;
 * an unknown book and a stock that is too small are refused;
 * each sale sees the stock that the sales before it have left.
 
@@ -13,6 +14,7 @@ A refusal does not name the book: the reason goes into logs, which the host read
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from services.bookwarehouse.store import Outcome, Reason, Receipt, Refused, Sale, Sold, StockedBook
@@ -60,7 +62,7 @@ def decide(
 
 
 def _repeated(sale: Sale, earlier: Receipt) -> Outcome:
-    if earlier.sale == sale:
+    if earlier.sale == replace(sale, seller=earlier.sale.seller):
         return Sold(earlier, replayed=True)
     # The earlier purchase is not described: it may be somebody else's.
     return Refused(Reason.PURCHASE_ID_REUSED, f"purchase_id {sale.purchase_id} stands for another purchase already")

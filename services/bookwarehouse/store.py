@@ -34,7 +34,7 @@ class StockedBook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sale:
-    """What a bookstore asks for. `purchase_id` is the buyer's, and the same in every attempt."""
+    """What a bookstore asks for. `purchase_id` is the buyer's, and the same in every attempt, at whichever seller."""
 
     purchase_id: str
     book_id: str
@@ -63,7 +63,7 @@ class Reason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sold:
-    """The sale is stored. `replayed`: it was stored before, and nothing was sold now."""
+    """The sale is stored. `replayed`: it was stored before, perhaps for another seller, and nothing was sold now."""
 
     receipt: Receipt
     replayed: bool = False
