@@ -2,8 +2,8 @@
 
 A request is logged if its answer was 403 or PERMISSION_DENIED, whoever said so; what is let in costs no line. A
 connection has up to two lines, told apart by `type`: `TcpUpstreamConnected` when it was let in, and `TcpConnectionEnd`,
-which for one that was refused is the only line and says why in `details`. Where there is a `tls_failure`, the certificate
-was not accepted, and `peer` is only what it claims.
+which for one that was refused is the only line and says why in `details`. Where there is a `tls_failure`, the
+certificate was not accepted, and `peer` is only what it claims.
 """
 
 from __future__ import annotations
