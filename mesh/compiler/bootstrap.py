@@ -1,6 +1,6 @@
 """What Envoy is started with, and the files that it then reads.
 
-A sidecar has a folder, and Envoy is started in it, because the configuration names its files without a path:
+A sidecar has a folder, and Envoy is started in it, because the configuration names its files without its path:
 
     cds.json, lds.json          all clusters, all listeners
     rds-<name>.json             one route configuration each: Envoy takes no file with two

@@ -203,13 +203,13 @@ class UnixConnection(HTTPConnection):
 class EnvoyProcess:
     """One Envoy, its access log, and its admin interface."""
 
-    def __init__(self, envoy, folder, config, *, arguments=ARGUMENTS):
+    def __init__(self, envoy, folder, config):
         self.folder = folder
         self.socket = folder / "a.sock"
         self.lines = queue.Queue()
         (folder / "bootstrap.json").write_text(json.dumps(config))
         self._errors = (folder / "envoy.log").open("wb")
-        command = [envoy, "-c", str(folder / "bootstrap.json"), *arguments, "-l", "warning"]
+        command = [envoy, "-c", str(folder / "bootstrap.json"), *ARGUMENTS, "-l", "warning"]
         self._process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=self._errors)
         threading.Thread(target=self._read, daemon=True).start()
         deadline = time.monotonic() + 20
@@ -241,9 +241,6 @@ class EnvoyProcess:
             for each in json.loads(self.admin("/stats?type=TextReadouts&format=json"))["stats"]
             if "name" in each
         }
-
-    def counter(self, name):
-        return int(self.admin(f"/stats?filter=^{name}$").rpartition(":")[2])
 
     def line(self, **wanted):
         """The next line with these fields."""
