@@ -1,14 +1,14 @@
 """What every export consists of: Kubernetes documents, what the target cannot express, and the YAML text of both.
 
-Workloads are known as in the original demo: the pods of a service carry the label `app: <name of the service>` and run
-under its service account.
+Workloads are known as in the original demo: pods carry the label `app: <name of their service account>`. Several
+services may be the same pods, as bookstore and bookstore-v1 are; policy is written once for each port of them.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -42,11 +42,10 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one target grants at a service to its sources: requests that fit `match`, or connections to `ports`."""
+    """What one target grants to its sources at a port: requests that fit `match`, or connections if that is None."""
 
     target: Target
     match: Match | None = None
-    ports: frozenset[int] = frozenset()  # of connections; empty: every port
 
     @property
     def sources(self) -> tuple[Account, ...]:
@@ -54,9 +53,14 @@ class Grant:
         return self.target.sources
 
 
-def render(export: Export) -> str:
-    """One YAML text with many documents; it begins with a comment that says what is different there."""
-    lines = [f"Written by `cbs mesh export {export.mesh}`. Do not edit it: change the policy and export it again.", ""]
+def render(export: Export, command: str) -> str:
+    """One YAML text with many documents; it begins with a comment that says what is different there.
+
+    Args:
+        export: the documents and the notes.
+        command: what has written it.
+    """
+    lines = [f"Written by `{command}`. Do not edit it: change the policy and export it again.", ""]
     lines += [f"What {export.mesh} does not do as the policy says:"]
     for note in export.notes:
         lines += textwrap.wrap(
@@ -82,16 +86,35 @@ def ordered_services(documents: Documents) -> list[Service]:
     return [documents.services[key] for key in sorted(documents.services)]
 
 
+def workloads(documents: Documents) -> list[Service]:
+    """One service for each port of the pods of each account; it has the gRPC services of all that are there.
+
+    Raises:
+        MeshError: two services of an account say different things of the same port.
+    """
+    found: dict[tuple[Account, int], Service] = {}
+    for service in sorted(ordered_services(documents), key=lambda each: each.name != each.account.name):
+        first = found.setdefault((service.account, service.port), service)
+        if first.seen_as is not service.seen_as:
+            got = f"{first.seen_as.value} and {service.seen_as.value} on port {service.port}"
+            raise MeshError(f"{first.key} and {service.key} are the same pods", got=got, expected="one protocol")
+        names = tuple(dict.fromkeys((*first.grpc_services, *service.grpc_services)))
+        found[service.account, service.port] = replace(first, grpc_services=names)
+    return sorted(found.values(), key=lambda each: each.key)
+
+
 def namespaces(documents: Documents) -> list[str]:
     """Those in which services run."""
     return sorted({service.namespace for service in documents.services.values()})
 
 
 def grants(documents: Documents, service: Service) -> Iterator[Grant]:
-    """What is granted at this service, in the order of the targets' names.
+    """What is granted at this service's port, in the order of the targets' names.
 
-    Where requests are seen, HTTP rules count; where only bytes are seen, TCP rules do. As everywhere in this mesh.
+    A connection to a port that no service has is not granted, whatever a TCPRoute says. Where requests are seen, HTTP
+    rules count; where only bytes are seen, TCP rules do.
     """
+    at = {service.port}
     for name in sorted(documents.targets):
         target = documents.targets[name]
         if target.destination != service.account:
@@ -99,8 +122,8 @@ def grants(documents: Documents, service: Service) -> Iterator[Grant]:
         for rule in target.rules:
             if isinstance(rule, HttpRule) and service.seen_as is not Protocol.TCP:
                 yield from (Grant(target, match=match) for match in rule.matches)
-            elif isinstance(rule, TcpRule) and service.seen_as is Protocol.TCP:
-                yield Grant(target, ports=rule.ports)
+            elif isinstance(rule, TcpRule) and service.seen_as is Protocol.TCP and service.port in (rule.ports or at):
+                yield Grant(target)
 
 
 def common_notes(documents: Documents) -> list[str]:
@@ -151,7 +174,7 @@ def service_document(service: Service, annotations: Mapping[str, str] | None = N
 
 def labels(service: Service) -> dict[str, str]:
     """Of its pods."""
-    return {"app": service.name}
+    return {"app": service.account.name}
 
 
 def metadata(name: str, namespace: str, annotations: Mapping[str, str] | None = None) -> Document:

@@ -10,7 +10,6 @@ regular expressions and TCP. Routes of the Gateway API do the same for meshes th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from confidential_bookstore.policy.match import Match
@@ -30,6 +29,7 @@ from mesh.export.document import (
     refuse_permissive,
     service_document,
     traced,
+    workloads,
 )
 from mesh.export.literal import (
     ANY,
@@ -79,12 +79,12 @@ def export(documents: Documents, methods: Methods | None = None) -> Export:
     for namespace in namespaces(documents):
         result.append(_document(_SECURITY, "PeerAuthentication", "default", namespace, {"mtls": {"mode": "STRICT"}}))
         result.append(_document(_SECURITY, "AuthorizationPolicy", "deny-by-default", namespace, {}))
-    for service in ordered_services(documents):
+    for service in workloads(documents):
         result.append(_authorization(service, list(grants(documents, service)), known, notes))
     for root in sorted(documents.splits):
         if not documents.services[root].sealed:
             result.append(_virtual_service(documents, documents.splits[root]))
-    return Export("istio", tuple(result), tuple(notes))
+    return Export("Istio", tuple(result), tuple(notes))
 
 
 def _document(version: str, kind: str, name: str, namespace: str, spec: Document) -> Document:
@@ -105,12 +105,12 @@ def _authorization(service: Service, granted: list[Grant], methods: Methods, not
 def _rule(service: Service, grant: Grant, methods: Methods, notes: list[str]) -> Document | None:
     sources = {"principals": [_principal(source) for source in grant.sources]}
     rule: Document = {"from": [{"source": sources}]}
+    operation: Document = {"ports": [str(service.port)]}
+    rule["to"] = [{"operation": operation}]
     if grant.match is None:
-        if grant.ports:
-            rule["to"] = [{"operation": {"ports": _ports(grant.ports)}}]
         return rule
-    match, where = grant.match, f"TrafficTarget {grant.target.name}, match {grant.match.name}, {grant.target.origin}"
-    operation: Document = {"ports": _ports([service.port])}
+    at = grant.target.origin
+    match, where = grant.match, f"TrafficTarget {grant.target.name}, match {grant.match.name}, {at.file}:{at.line}"
     if match.methods:
         operation["methods"] = [_text(Literal(method), "method", where) for method in sorted(match.methods)]
     if match.path is not None:
@@ -119,7 +119,6 @@ def _rule(service: Service, grant: Grant, methods: Methods, notes: list[str]) ->
             return None
         if ANY not in paths:
             operation["paths"] = [_text(path, "path", where) for path in paths]
-    rule["to"] = [{"operation": operation}]
     if match.headers:
         rule["when"] = [_condition(name, pattern, where) for name, pattern in match.headers]
     return rule
@@ -127,10 +126,6 @@ def _rule(service: Service, grant: Grant, methods: Methods, notes: list[str]) ->
 
 def _principal(account: Account) -> str:
     return f"{TRUST_DOMAIN}/ns/{account.namespace}/sa/{account.name}"
-
-
-def _ports(ports: Iterable[int]) -> list[str]:
-    return [str(port) for port in sorted(ports)]
 
 
 def _paths(pattern: Pattern, service: Service, methods: Methods, where: str, notes: list[str]) -> tuple[Literal, ...]:

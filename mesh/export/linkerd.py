@@ -33,6 +33,7 @@ from mesh.export.document import (
     refuse_permissive,
     service_document,
     traced,
+    workloads,
 )
 from mesh.export.literal import (
     ANY,
@@ -78,7 +79,7 @@ def export(documents: Documents, methods: Methods | None = None) -> Export:
     for service in ordered_services(documents):
         opaque = {"config.linkerd.io/opaque-ports": str(service.port)} if service.seen_as is Protocol.TCP else {}
         result.append(service_document(service, opaque))
-    for service in ordered_services(documents):
+    for service in workloads(documents):
         granted = list(grants(documents, service))
         result.append(_server(service, granted))
         if service.seen_as is Protocol.TCP:
@@ -88,7 +89,7 @@ def export(documents: Documents, methods: Methods | None = None) -> Export:
     for root in sorted(documents.splits):
         if not documents.services[root].sealed:
             result.append(_split(documents, documents.splits[root]))
-    return Export("linkerd", tuple(result), tuple(notes))
+    return Export("Linkerd", tuple(result), tuple(notes))
 
 
 def _namespace(name: str) -> Document:
@@ -112,7 +113,7 @@ def _server(service: Service, granted: list[Grant]) -> Document:
 
 
 def _connections(service: Service, granted: list[Grant]) -> Iterator[Document]:
-    sources = {s for grant in granted if not grant.ports or service.port in grant.ports for s in grant.sources}
+    sources = {source for grant in granted for source in grant.sources}
     if sources:
         reference = {"group": _POLICY, "kind": "Server", "name": service.name}
         yield from _authorization(service.name, service.namespace, reference, sources)
@@ -183,7 +184,8 @@ def _conditions(service: Service, grant: Grant, methods: Methods, notes: list[st
     match = grant.match
     if match is None:
         return
-    where = f"TrafficTarget {grant.target.name}, match {match.name}, {grant.target.origin}"
+    at = grant.target.origin
+    where = f"TrafficTarget {grant.target.name}, match {match.name}, {at.file}:{at.line}"
     headers = frozenset((name, _header(name, pattern, where)) for name, pattern in match.headers)
     paths = (ANY,) if match.path is None else _paths(match.path, service, methods, where, notes)
     verbs = sorted(match.methods) or [""]

@@ -66,7 +66,7 @@ def export(documents: Documents) -> Export:
         if not documents.services[root].sealed:
             result.append(_split(documents.services[root], documents.splits[root], notes))
     result.append(_mesh_config(documents))
-    return Export("osm", tuple(result), tuple(notes))
+    return Export("OSM", tuple(result), tuple(notes))
 
 
 def _namespace(name: str) -> Document:

@@ -30,7 +30,9 @@ SERVICES = {
         Service(
             "bookstore-sealed", "bookstore", Account("sealed", "bookstore"), 14001, Protocol.GRPC, "x", sealed=True
         ),
+        Service("bookstore-v1", "bookstore", BOOKSTORE, 14001, Protocol.GRPC, "bookstore"),
         Service("shop", "shop", SHOP, 8080, Protocol.HTTP),
+        Service("texts-pages", "bookstore", TEXTS, 8080, Protocol.HTTP),
         Service("texts", "bookstore", TEXTS, 3306, Protocol.TCP),
     )
 }
@@ -114,8 +116,9 @@ def calls():
 
     def made(service, source, port, *, method, path, header):
         headers = {} if header is None else {"client-app": header}
-        call = Call(str(source), service.namespace, service.name, port or service.port, method, path, headers)
-        if service.seen_as is Protocol.TCP:
+        call = Call(str(source), service.namespace, service.account.name, port or service.port, method, path, headers)
+        there = [each for each in SERVICES.values() if (each.account, each.port) == (service.account, call.port)]
+        if any(each.seen_as is Protocol.TCP for each in (service, *there)):
             return service, Call(call.source, call.namespace, call.app, call.port)
         return service, call
 

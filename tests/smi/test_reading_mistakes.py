@@ -121,7 +121,6 @@ MISTAKES = [
     (target(sources="[{kind: ServiceAccount, name: nobody}]"), 6, "spec.sources[0]", "no service runs as"),
     (target(sources="[{kind: ServiceAccount}]"), 6, "spec.sources[0]", "name is missing"),
     (target(sources="{}"), 6, "spec.sources", "a list"),
-    (target(sources="[{kind: ServiceAccount, name: store}]"), 5, "spec.destination", "among its sources"),
     (target(destination="{kind: ServiceAccount, name: stroe}"), 5, "spec.destination", "did you mean store.shop"),
     (
         target(destination="{kind: ServiceAccount, name: store, namespace: people}"),

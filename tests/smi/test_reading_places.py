@@ -101,7 +101,6 @@ MISTAKES = [
         "no service runs as this account",
     ),
     ("target", "    name: store\n", "    name: stor\n", 8, _ONE, "spec.destination", "no service runs as this account"),
-    ("target", "    name: buyer\n", "    name: store\n", 8, _ONE, "spec.destination", "is among its sources"),
     (
         "target",
         "    namespace: shop\n  sources",

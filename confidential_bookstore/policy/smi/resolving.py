@@ -153,13 +153,11 @@ def _check_services(services: Iterable[Service], errors: Errors) -> None:
 
 
 def _target(name: str, written: WrittenTarget, every: Written, accounts: Mapping[Account, list[Service]]) -> Target:
-    destination, named = written.destination
+    destination, _ = written.destination
     for account, where in (written.destination, *written.sources):
         if account not in accounts:
             known = sorted(map(str, accounts))
             raise where.error("no service runs as this account", got=account, **_near(str(account), known))
-    if destination in dict(written.sources):
-        raise named.error("the destination is among its sources", got=destination)
     return Target(
         name=name,
         destination=destination,
