@@ -47,6 +47,7 @@ from confidential_bookstore.telemetry.status import Status
 from services.bookthief.diary import Diary, Entry
 from services.bookthief.methods import Refused
 from services.bookthief.methods.ask_coordinator import AskTheCoordinator
+from services.bookthief.methods.attested import AttestedMarble
 from services.bookthief.methods.no_certificate import NoCertificate
 from services.bookthief.methods.plaintext import Plaintext
 from services.bookthief.methods.self_signed import SelfSignedCertificate
@@ -236,14 +237,15 @@ def no_platform():
     raise NoPlatform("this machine issues no quotes")
 
 
-async def test_no_coordinator_and_no_platform_are_told_apart(identity):
+@pytest.mark.parametrize("method", [AskTheCoordinator, AttestedMarble])
+async def test_no_coordinator_and_no_platform_are_told_apart(identity, method):
     settings = MarbleSettings(marble_type="bookthief", coordinator_client_address="127.0.0.1:1")
     with pytest.raises(Refused, match="no coordinator answers"):
-        await AskTheCoordinator("127.0.0.1:1", settings, no_platform).steal()
+        await method("127.0.0.1:1", settings, no_platform).steal()
     async with tls_store_without_client_certificates(identity, Victim()) as address:
         reachable = replace(settings, coordinator_client_address=address)
         with pytest.raises(Refused, match="issues no quotes"):
-            await AskTheCoordinator("127.0.0.1:1", reachable, no_platform).steal()
+            await method("127.0.0.1:1", reachable, no_platform).steal()
 
 
 # What it remembers
