@@ -210,7 +210,8 @@ def _closed(service: Service, allowed: Iterable[_Condition]) -> list[_Condition]
 
 def _paths(pattern: Pattern, service: Service, methods: Methods, where: str, notes: list[str]) -> tuple[Literal, ...]:
     plain = literal(pattern)
-    if plain == ANY or (plain is not None and plain.kind is Kind.EXACT and normal(plain) and plain.text != "/"):
+    exact = plain is not None and plain.kind is Kind.EXACT and normal(plain) and plain.text != "/"
+    if plain is not None and (plain == ANY or exact):
         return (plain,)
     found = matching_methods(pattern, service, methods)
     if found is None:
