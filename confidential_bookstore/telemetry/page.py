@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from confidential_bookstore.errors import ConfigurationError
-from confidential_bookstore.telemetry.status import Status
+from confidential_bookstore.telemetry.status import Status, Table
 
 _REQUEST_SECONDS = 5.0
 _MOST_CONNECTIONS = 16
@@ -182,9 +182,9 @@ def render_html(status: Status) -> str:
         ("counter", "value"),
         [(escape(counter.name.replace("_", " ")), f"{counter.value:,}") for counter in status.counters()],
     )
-    refusals = _table(
-        ("peer", "method", "rule", "count"),
-        [(escape(r.peer), escape(r.method), escape(r.rule), f"{count:,}") for r, count in status.refusals()],
+    tables = "".join(
+        f"<h2>{escape(table.title)}</h2>" + _table(table.columns, [tuple(map(escape, row)) for row in table.rows()])
+        for table in (*status.tables, _refusals(status))
     )
     service = escape(status.service)
     return (
@@ -192,8 +192,17 @@ def render_html(status: Status) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{service}</title><style>{_STYLE}</style></head><body>"
         f"<h1>{service}: {escape(status.reason)}</h1>{simulated}"
-        f"<h2>Counters</h2>{counters}<h2>Refused calls</h2>{refusals}<h2>Identity</h2>{facts}"
+        f"<h2>Counters</h2>{counters}{tables}<h2>Identity</h2>{facts}"
         "</body></html>\n"
+    )
+
+
+def _refusals(status: Status) -> Table:
+    """Whom this service has refused."""
+    return Table(
+        "Refused here",
+        ("peer", "method", "rule", "count"),
+        lambda: [(r.peer, r.method, r.rule, f"{count:,}") for r, count in status.refusals()],
     )
 
 

@@ -38,18 +38,29 @@ class Refusal:
     rule: str
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """More to show: `rows` is called for every view, and gives as many texts a row as `columns` has names."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Callable[[], list[tuple[str, ...]]]
+
+
 @dataclass(slots=True)
 class Status:
     """What a service reports about itself.
 
     `identity` is called for every view, because a certificate changes when it is renewed; it gives the keys
-    `marbleType`, `uuid`, `platform`, `simulated`, `uniqueID`, `signerID` and `certificateExpires`.
+    `marbleType`, `uuid`, `platform`, `simulated`, `uniqueID`, `signerID` and `certificateExpires`. `tables` are of the
+    page for people only.
     """
 
     service: str
     identity: Callable[[], Mapping[str, Any]] = dict
     ready: bool = False
     reason: str = "starting"
+    tables: list[Table] = field(default_factory=list)
     _counters: dict[str, Counter] = field(default_factory=dict)
     _refusals: dict[Refusal, int] = field(default_factory=dict)
 

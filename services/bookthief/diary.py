@@ -12,7 +12,7 @@ from pathlib import Path
 from confidential_bookstore.api.bookthief.v1 import bookthief_pb2
 from confidential_bookstore.errors import StoreUnavailable
 from confidential_bookstore.serving.latest import Latest
-from confidential_bookstore.telemetry.status import Status
+from confidential_bookstore.telemetry.status import Status, Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,7 @@ class Diary:
         except OSError as error:
             raise StoreUnavailable("the thief's diary cannot be used", got=f"{path}: {error.strerror}") from error
         self.latest: Latest[bookthief_pb2.Thefts] = Latest(self._show())
+        status.tables.append(Table("Thefts", ("method", "tried", "refused", "stolen", "last refusal"), self._rows))
 
     def record(self, entry: Entry) -> None:
         """Write down one attempt.
@@ -98,6 +99,12 @@ class Diary:
         temporary = self._path.with_suffix(".new")
         temporary.write_text("".join(map(_line, self._sums.values())), encoding="utf-8")
         temporary.replace(self._path)
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
+            (each.method, f"{each.tried:,}", f"{each.refused:,}", f"{each.stolen:,}", each.last_refusal)
+            for each in list(self._sums.values())
+        ]
 
     def _show(self) -> bookthief_pb2.Thefts:
         self._stolen.value = sum(entry.stolen for entry in self._sums.values())

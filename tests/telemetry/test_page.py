@@ -10,7 +10,7 @@ import pytest
 
 from confidential_bookstore.errors import ConfigurationError
 from confidential_bookstore.telemetry.page import StatusPage, render_html, render_metrics
-from confidential_bookstore.telemetry.status import Status
+from confidential_bookstore.telemetry.status import Status, Table
 
 IDENTITY = {
     "marbleType": "bookstore",
@@ -142,3 +142,11 @@ def test_counter_is_the_same_by_name(status):
     status.counter("a").add()
     status.counter("a").add(2)
     assert [(c.name, c.value) for c in status.counters()] == [("a", 3)]
+
+
+def test_further_tables_are_shown_and_escaped():
+    status = Status("bookthief")
+    status.tables.append(Table("Thefts", ("method", "last refusal"), lambda: [("attested marble", "<b>no</b>")]))
+    page = render_html(status)
+    assert "<h2>Thefts</h2>" in page
+    assert "<td>attested marble</td><td>&lt;b&gt;no&lt;/b&gt;</td>" in page
