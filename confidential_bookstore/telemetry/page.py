@@ -35,7 +35,7 @@ _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid #d7dce1;overflow-wrap:anywhere;
-vertical-align:top}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+vertical-align:top}th{white-space:nowrap}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 .note{padding:.6rem 1rem;border-left:4px solid #b35900;background:#fff4e5}.big{font-size:2rem;font-weight:600}
 @media(prefers-color-scheme:dark){body{color:#e6e9ec;background:#15181c}th,td{border-color:#343a41}
 .note{background:#3a2a12}}
