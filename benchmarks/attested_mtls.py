@@ -59,13 +59,13 @@ async def _measure(seconds: float, rounds: int) -> dict[str, Any]:
     configure_logging("benchmark", level="error")
     results: dict[str, Any] = {"goal": GOAL}
     async with contextlib.AsyncExitStack() as stack:
-        store, buyer = _environments("bookstore", "bookbuyer")
-        attested_port = await stack.enter_async_context(_server("attested", store))
-        plain_port = await stack.enter_async_context(_server("plain", {}))
-        live = LiveIdentity(_identity(buyer, "bookbuyer"))
+        store, buyer = environments("bookstore", "bookbuyer")
+        attested_port = await stack.enter_async_context(served("attested", store))
+        plain_port = await stack.enter_async_context(served("plain", {}))
+        live = LiveIdentity(identity_of(buyer, "bookbuyer"))
         attested = await stack.enter_async_context(MarbleChannel(live, "bookstore", f"127.0.0.1:{attested_port}"))
         plain = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{plain_port}"))
-        sides = {"attested": _call_on(attested), "plain": _call_on(plain)}
+        sides = {"attested": call_on(attested), "plain": call_on(plain)}
         for side in sides.values():
             await _rate(side, 16, 0.5)
         for in_flight in IN_FLIGHT:
@@ -83,7 +83,8 @@ async def _measure(seconds: float, rounds: int) -> dict[str, Any]:
     return results
 
 
-def _call_on(channel: grpc.aio.Channel) -> Call:
+def call_on(channel: grpc.aio.Channel) -> Call:
+    """One call of the trivial service."""
     stub, request = BookstoreServiceStub(channel), GetSalesRequest()
     return lambda: stub.GetSales(request, timeout=5)
 
@@ -104,7 +105,7 @@ async def _rate(call: Call, in_flight: int, seconds: float) -> float:
     return answered / (loop.time() - start)
 
 
-def _environments(*marble_types: str) -> list[dict[str, str]]:
+def environments(*marble_types: str) -> list[dict[str, str]]:
     """What the coordinator would give to a marble of each type."""
     now = dt.datetime.now(dt.UTC)
     authority = Authority.create(dns_names=["localhost"], now=now)
@@ -133,13 +134,14 @@ def _environments(*marble_types: str) -> list[dict[str, str]]:
     return [environment(marble_type) for marble_type in marble_types]
 
 
-def _identity(environment: dict[str, str], marble_type: str) -> Identity:
+def identity_of(environment: dict[str, str], marble_type: str) -> Identity:
+    """The identity in such an environment."""
     root = x509.load_pem_x509_certificate(environment["MARBLE_PREDEFINED_COORDINATOR_ROOT_CA"].encode())
     return Identity.from_environment(environment, marble_type=marble_type, uuid="", coordinator_root=root)
 
 
 @contextlib.asynccontextmanager
-async def _server(kind: str, environment: dict[str, str]) -> AsyncIterator[int]:
+async def served(kind: str, environment: dict[str, str]) -> AsyncIterator[int]:
     """A server process; it gets its identity on its standard input, says its port, and ends when the input does."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(sys.executable, __file__, kind, stdin=pipe, stdout=pipe)
@@ -163,7 +165,7 @@ async def _serve(kind: str) -> None:
     environment = json.loads(sys.stdin.readline())
     if kind == "attested":
         marble = MarbleServer(
-            LiveIdentity(_identity(environment, "bookstore")),
+            LiveIdentity(identity_of(environment, "bookstore")),
             [(add_BookstoreServiceServicer_to_server, _Store())],
             address="127.0.0.1:0",
             rules=_RULES,

@@ -158,14 +158,14 @@ async def settle(system: System) -> None:
         await asyncio.sleep(2)
 
 
-async def bought(system: System, *, more_than: int, seconds: float = 60.0) -> int:
+async def bought(system: System, *, more_than: int, seconds: float = 60.0, counter: str = "books_bought") -> int:
     """Wait until the buyer runs, has nothing pending and has bought more than that."""
     from demo.observation import observe
 
     for _ in range(int(seconds / 0.2)):
         seen = await observe(system.topology)
         page = seen.services.get("bookbuyer", {})
-        books_bought = seen.counter("bookbuyer", "books_bought")
+        books_bought = seen.counter("bookbuyer", counter)
         if page.get("ready") and books_bought > more_than:
             return books_bought
         await asyncio.sleep(0.2)

@@ -50,7 +50,13 @@ def network() -> str:
 def system(built: Built, tmp_path: Path, network: str) -> Start:
     """A function that makes a system on this test's network and state; keyword arguments are settings by service."""
 
-    def make(*, topology: type[Topology] = Topology, sidecars: bool = False, **settings: Mapping[str, str]) -> System:
+    def make(
+        *,
+        topology: type[Topology] = Topology,
+        sidecars: bool = False,
+        auditor: bool = True,
+        **settings: Mapping[str, str],
+    ) -> System:
         workspace, table = Workspace(tmp_path), topology(network, tmp_path / "state", settings, sidecars=sidecars)
         made = System(
             workspace,
@@ -59,7 +65,8 @@ def system(built: Built, tmp_path: Path, network: str) -> Start:
             built.enclaves,
             mesh=Mesh(workspace.mesh, table, Stage.CONFIDENTIAL) if sidecars else None,
         )
-        made.manifest = with_auditor(made.manifest)
+        if auditor:
+            made.manifest = with_auditor(made.manifest)
         return made
 
     return make

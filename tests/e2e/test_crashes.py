@@ -11,6 +11,7 @@ import pytest
 from auditor import ask_for_keys, bought, journalled, settle, stored
 
 from demo.observation import observe
+from demo.topology import MARBLES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 VICTIMS = ("bookstore", "bookwarehouse", "coordinator", "bookbuyer", "bookthief")
@@ -44,10 +45,10 @@ async def _all_back(running) -> None:
     """Everybody is attested and ready again, the killed coordinator has kept its root, and activates again."""
     for _ in range(150):
         seen = await observe(running.topology)
-        if len(seen.attested()) == 3 and all(seen.services[name]["ready"] for name in seen.attested()):
+        if seen.attested() == MARBLES and all(seen.services[name]["ready"] for name in seen.attested()):
             break
         await asyncio.sleep(0.2)
-    assert len(seen.attested()) == 3
+    assert seen.attested() == MARBLES
     assert all(seen.services[name]["ready"] for name in seen.attested())
     assert seen.latest_activation("bookbuyer") is not None
     assert seen.counter("bookthief", "books_stolen") == 0

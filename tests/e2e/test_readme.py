@@ -37,6 +37,11 @@ def test_each_command_of_the_readme_is_run_here():
         ["cbs", "marble", "list"],
         ["cbs", "manifest", "update"],
         ["cbs", "manifest", "log"],
+        ["cbs", "policy", "explain"],
+        ["cbs", "policy", "allow"],
+        ["cbs", "policy", "deny"],
+        ["cbs", "split", "50"],
+        ["cbs", "mesh", "status"],
         ["make", "test"],
         ["cbs", "enclave", "sign"],
         ["cbs", "enclave", "info"],
@@ -53,7 +58,7 @@ async def test_what_its_owner_asks(system, tmp_path):
     async with running:
         await bought(running, more_than=0)
         script = "\n".join(["set -e", *(line for line in COMMANDS if line.split()[0] in ("export", "python", "cbs"))])
-        script = script[: script.index("cbs enclave")]
+        script = script[: script.index("cbs policy")]
         done = await asyncio.to_thread(run, ["bash", "-c", script], cwd=project)
         assert done.returncode == 0, done.stdout + done.stderr
         assert re.search(r"^Verdict +verified$", done.stdout, re.MULTILINE)
@@ -94,3 +99,18 @@ def test_enclave_commands(run_dir, tmp_path_factory):
     assert facts["BelongTogether"] is True
     assert (facts["ProductID"], facts["Debug"]) == (3, False)
     assert facts["UniqueID"] in signed.stdout
+
+
+async def test_who_may_call_whom(system, tmp_path):
+    """Run as written, with sidecars: both layers take it up, and say so."""
+    running = system(sidecars=True, auditor=False)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / ".run").symlink_to(running.workspace.root)
+    async with running:
+        await bought(running, more_than=0)
+        lines = [line for line in COMMANDS if line.startswith(("export", "cbs policy", "cbs split", "cbs mesh"))]
+        done = await asyncio.to_thread(run, ["bash", "-c", "\n".join(["set -e", *lines])], cwd=project)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "traffic-access-v1.yaml" in done.stdout
+        await bought(running, more_than=0, counter="books_bought_from_bookstore_v2")
