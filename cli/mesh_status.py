@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -13,24 +12,8 @@ from rich.table import Table
 
 from cli.mesh_run import DEFAULT_FOLDER, FolderArgument
 from cli.output import OutputFormat, OutputOption
-from confidential_bookstore.errors import ConfigurationError
-from mesh.folder import STATE
 from mesh.folder_lock import is_held
-
-
-def read_state(folder: Path) -> dict[str, Any]:
-    """What `cbs mesh run` last wrote down.
-
-    Raises:
-        ConfigurationError: it has not run there.
-    """
-    try:
-        state: dict[str, Any] = json.loads((folder / STATE).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            "no mesh has run in this folder", got=folder / STATE, hint="start one: cbs mesh run FOLDER"
-        ) from error
-    return state
+from mesh.state import read_state
 
 
 def command(folder: FolderArgument = DEFAULT_FOLDER, *, output: OutputOption = OutputFormat.TEXT) -> None:

@@ -16,10 +16,11 @@ from typing import Any
 from cli.connecting import Target
 from cli.manifest_update import describe
 from cli.output import waiting
-from cli.policy_layers import Layer, PolicyFolder, read_state
+from cli.policy_layers import Layer, PolicyFolder
 from confidential_bookstore.errors import BookstoreError, ConfigurationError, MeshError
 from confidential_bookstore.owner.effective import effective_manifest
 from confidential_bookstore.owner.policy_update import to_bytes, with_policy
+from mesh.state import read_state
 
 Edits = Mapping[str, str | None]
 _PATIENCE_SECONDS = 20.0

@@ -7,11 +7,10 @@ it sees them. A marble decides about requests, by the attested type of the calle
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,8 +23,9 @@ from confidential_bookstore.policy.smi.decision import Explanation, Policy
 from confidential_bookstore.policy.smi.model import Documents, MeshConfig, Protocol, Service
 from confidential_bookstore.policy.smi.reading import folder_texts, read_texts
 from confidential_bookstore.policy.smi.resolving import sealed
+from mesh.folder import POLICY
+from mesh.state import read_state
 
-MESH_POLICY, STATE = "policy", "state.json"
 _PANEL = "Folders (in place of the context's)"
 _CONFIDENTIAL = "confidential"
 
@@ -100,8 +100,8 @@ def mesh_folder(path: Path) -> PolicyFolder:
         PolicyError: a document breaks a rule.
     """
     stage = str(read_state(path)["stage"])
-    texts = folder_texts(path / MESH_POLICY)
-    return PolicyFolder(Layer.MESH, path / MESH_POLICY, texts, _documents(texts, stage), stage)
+    texts = folder_texts(path / POLICY)
+    return PolicyFolder(Layer.MESH, path / POLICY, texts, _documents(texts, stage), stage)
 
 
 def marbles_folder(path: Path) -> PolicyFolder:
@@ -133,24 +133,6 @@ def folders(context: Context, layer: Layer | None = None) -> list[PolicyFolder]:
             hint="--mesh DIR (of a mesh), --smi DIR (the owner's), or `cbs context set NAME --mesh DIR --smi DIR`",
         )
     return found
-
-
-def read_state(mesh: Path) -> dict[str, Any]:
-    """What `cbs mesh run` last wrote down.
-
-    Raises:
-        ConfigurationError: it has not run there.
-    """
-    try:
-        state: dict[str, Any] = json.loads((mesh / STATE).read_bytes())
-        _ = state["stage"], state["version"], state["error"], state["sidecars"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(
-            "no mesh has run in this folder, so nobody knows what its sidecars see",
-            got=mesh / STATE,
-            hint="start one: `cbs mesh run FOLDER --stage ...`",
-        ) from error
-    return state
 
 
 def in_force(rules: AccessRules, source: Service, destination: Service, request: Request | None) -> Decision:

@@ -12,13 +12,14 @@ import typer
 
 from cli.connecting import Target, connected
 from cli.output import OutputFormat, OutputOption, show
-from cli.policy_layers import MESH_POLICY, MeshOption, SmiOption
+from cli.policy_layers import MeshOption, SmiOption
 from cli.policy_names import methods_of
 from confidential_bookstore.errors import ConfigurationError, PolicyError
 from confidential_bookstore.policy.smi.model import Documents, HttpRule, Service
 from confidential_bookstore.policy.smi.model import Target as TrafficTarget
 from confidential_bookstore.policy.smi.reading import check_texts, folder_texts, read_texts
 from confidential_bookstore.policy.smi.resolving import sealed
+from mesh.folder import POLICY
 
 
 def mistakes(folder: Path) -> list[PolicyError]:
@@ -96,7 +97,7 @@ def command(
     Exit code 1 if there is any.
     """
     context = target.context.override(mesh=mesh, smi=smi)
-    given = [Path(context.mesh) / MESH_POLICY if context.mesh else None, Path(context.smi) if context.smi else None]
+    given = [Path(context.mesh) / POLICY if context.mesh else None, Path(context.smi) if context.smi else None]
     chosen = [folder] if folder is not None else [each for each in given if each]
     if not chosen:
         raise ConfigurationError("which folder?", hint="cbs policy lint DIR, or --mesh DIR and --smi DIR")

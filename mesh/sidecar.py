@@ -18,7 +18,7 @@ import structlog
 
 from confidential_bookstore.errors import MeshError, UpdateRejected
 from mesh import admin
-from mesh.compiler import Resources, bootstrap, discovery, files, secret_files, version_statistics
+from mesh.compiler import Resources, bootstrap, discovery, files, secret_files, version_statistics, withholding_policy
 from mesh.compiler.wire import Json
 from mesh.envoy_process import end_left_over, last_rejection, run_once
 from mesh.private_files import write_private
@@ -35,17 +35,21 @@ _log = structlog.get_logger()
 class Step(Enum):
     """In which order a configuration comes into force, on all sidecars one step after the other.
 
-    Listeners name clusters, so those come first. Rules for requests are in routes and come last: what Envoy may refuse,
-    such as a port that is taken, it has refused by then.
+    Listeners name clusters, so those come first. Who may call comes last, in filter chains (of connections) and in
+    routes (of requests): what Envoy may refuse, such as a port that is taken, it has refused by then.
     """
 
-    CLUSTERS = "cds"
-    LISTENERS = "lds"
-    ROUTES = "rds"
+    CLUSTERS = "clusters"
+    LISTENERS = "listeners"
+    CONNECTIONS = "connections"
+    ROUTES = "routes"
 
     def has(self, file: str, *, known: bool) -> bool:
         """Whether the step writes this file; a new listener needs its routes at once."""
-        return file.startswith(self.value) or (self is Step.LISTENERS and file.startswith("rds") and not known)
+        return file.startswith(_FILES[self]) or (self is Step.LISTENERS and file.startswith("rds") and not known)
+
+
+_FILES = {Step.CLUSTERS: "cds", Step.LISTENERS: "lds", Step.CONNECTIONS: "lds", Step.ROUTES: "rds"}
 
 
 class Sidecar:
@@ -110,14 +114,15 @@ class Sidecar:
         Raises:
             UpdateRejected: Envoy refuses it, or does not have it after some seconds.
         """
-        new = files(resources, "")
+        new = files(withholding_policy(resources, self.resources) if step is Step.LISTENERS else resources, "")
         # What is in its file counts, not what was taken: after a refusal the files are ahead.
         changed = [name for name in new if step.has(name, known=name in self._contents) and self._differs(name, new)]
         rejected = await self._rejected() if changed else 0
+        own = f"{version}-{step.value}"  # a file may change in two steps
         for name in sorted(changed, reverse=True):  # routes before the listeners that need them
-            self._put(name, new[name], version)
+            self._put(name, new[name], own)
         statistics = version_statistics(resources)
-        await self._in_force({statistics[name]: version for name in changed}, rejected)
+        await self._in_force({statistics[name]: own for name in changed}, rejected)
         if step is Step.ROUTES:
             self._forget(self._contents.keys() - new.keys())
             self.resources, self.version = resources, version

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from confidential_bookstore.errors import ConfigurationError
+from mesh.folder import STATE
 
 if TYPE_CHECKING:
     from mesh.controller import MeshController
@@ -31,6 +36,24 @@ def state_of(mesh: MeshController) -> dict[str, Any]:
         },
         "refusals": [dataclasses.asdict(refusal) for refusal in mesh.refusals.latest()],
     }
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What the mesh of a folder last wrote down.
+
+    Raises:
+        ConfigurationError: none has run there, or it is no state of a mesh.
+    """
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE).read_bytes())
+        _ = state["stage"], state["version"], state["error"], state["sidecars"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            "no mesh has run in this folder, so nobody knows what its sidecars do",
+            got=folder / STATE,
+            hint="start one: `cbs mesh run FOLDER --stage ...`",
+        ) from error
+    return state
 
 
 def _written(seconds: float | None) -> str | None:

@@ -5,6 +5,7 @@
       inbound     the rules (rbac) behind mutual TLS (tls), told of in the access log (access_log)
       outbound    a listener for each service that is called, and the splits (routes)
     bootstrap   what Envoy is started with, its files and secrets, and one configuration of everything to validate
+    withholding an update without its policy, which comes when everything else has been taken
 
 For requests (HTTP and gRPC seen) the rules are in the route configuration, because open connections follow it, on top
 of a filter that refuses everything: if the rules are lost, so is all access. For bytes each account that may connect
@@ -26,6 +27,7 @@ from mesh.compiler.bootstrap import (
 )
 from mesh.compiler.compile import Resources, compile_sidecar
 from mesh.compiler.layout import Address, Layout, Placement, read_layout
+from mesh.compiler.withholding import withholding_policy
 
 __all__ = [
     "ARGUMENTS",
@@ -42,4 +44,5 @@ __all__ = [
     "secrets",
     "validation_config",
     "version_statistics",
+    "withholding_policy",
 ]

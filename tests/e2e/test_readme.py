@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from auditor import bought
 
+from demo.observation import observe
+
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -102,15 +104,39 @@ def test_enclave_commands(run_dir, tmp_path_factory):
 
 
 async def test_who_may_call_whom(system, tmp_path):
-    """Run as written, with sidecars: both layers take it up, and say so."""
-    running = system(sidecars=True, auditor=False)
+    """Run as written, with sidecars, and each command does what the README says of it."""
+    running = system(sidecars=True, auditor=False, bookthief={"CBS_STEAL_INTERVAL": "0.2"})
     project = tmp_path / "project"
     project.mkdir()
     (project / ".run").symlink_to(running.workspace.root)
+    lines = [line for line in COMMANDS if line.startswith(("cbs policy", "cbs split", "cbs mesh"))]
+    exports = [line for line in COMMANDS if line.startswith("export")]
+    said = {}
+
+    async def command(name: str) -> None:
+        [line] = [line for line in lines if line.startswith(name)]
+        done = await asyncio.to_thread(run, ["bash", "-c", "\n".join(["set -e", *exports, line])], cwd=project)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said[line] = done.stdout
+
+    async def stolen() -> int:
+        return (await observe(running.topology)).counter("bookthief", "books_stolen")
+
     async with running:
         await bought(running, more_than=0)
-        lines = [line for line in COMMANDS if line.startswith(("export", "cbs policy", "cbs split", "cbs mesh"))]
-        done = await asyncio.to_thread(run, ["bash", "-c", "\n".join(["set -e", *lines])], cwd=project)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "traffic-access-v1.yaml" in done.stdout
+        await command("cbs policy explain")
+        assert await stolen() == 0
+        await command("cbs policy allow")
+        async with asyncio.timeout(30):
+            while not await stolen():  # noqa: ASYNC110  # another process counts
+                await asyncio.sleep(0.2)
+        await command("cbs policy deny")
+        await asyncio.sleep(1)
+        before = await stolen()
+        await asyncio.sleep(3)
+        assert await stolen() == before
+        await command("cbs split")
         await bought(running, more_than=0, counter="books_bought_from_bookstore_v2")
+        await command("cbs mesh status")
+    assert set(said) == set(lines)
+    assert "traffic-access-v1.yaml" in said[lines[0]]

@@ -186,3 +186,14 @@ async def test_headers_are_asked_for_where_they_count(world):
             await shop.GetSales(ASK, metadata=wrong)
         assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
     await shop.GetSales(ASK, metadata=metadata)
+
+
+async def test_set_rules_ends_the_streams_of_who_may_not_call_any_longer(world):
+    server = await world.serve(Watched())
+    shop = bookstore_pb2_grpc.BookstoreServiceStub(world.channel(server.port))
+    watching = shop.WatchSales(bookstore_pb2.WatchSalesRequest())
+    await watching.read()
+    server.set_rules(AccessRules())
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await asyncio.wait_for(watching.read(), 5)
+    assert ended.value.code() is grpc.StatusCode.PERMISSION_DENIED

@@ -155,14 +155,15 @@ async def test_what_envoy_does_not_take_is_taken_back_everywhere(world):
         assert load.failures == []
 
 
-async def test_nobody_is_let_in_by_an_update_that_is_refused(world):
-    """The sidecar that refuses a listener is the one whose rules would have changed with it."""
-    async with world.store(), world.controller() as mesh:
+@pytest.mark.parametrize(("seal", "out"), [(False, "PERMISSION_DENIED"), (True, "UNAVAILABLE")])
+async def test_nobody_is_let_in_by_an_update_that_is_refused(world, seal, out):
+    """Neither at first nor when it is tried again; and who was in before stays connected."""
+    async with world.store(), world.controller(seal=seal) as mesh:
         await seconds_until(lambda: all_ready(mesh))
         layout = json.loads((world.folder / "layout.json").read_text())
         layout["services"][STORE]["outbound"][THIEF] = f"{world.network}.12:16099"
         taken = await asyncio.start_server(lambda _r, w: w.close(), f"{world.network}.12", 16099)
-        async with taken, world.caller(THIEF) as thief:
+        async with taken, world.caller(BUYER) as buyer, world.caller(THIEF) as thief, Load(buyer, at_once=2) as load:
             seen = []
             world.let_in_thief()
             (world.folder / "layout.json").write_text(json.dumps(layout))
@@ -172,11 +173,41 @@ async def test_nobody_is_let_in_by_an_update_that_is_refused(world):
                 return any(isinstance(each, UpdateRejected) for each in world.heard.errors)
 
             await seconds_until(refused, within=20)
-            seen.append(await buy(thief))
-            assert set(seen) == {"PERMISSION_DENIED"}
+            until = asyncio.get_running_loop().time() + 3  # it is tried again after two seconds
+            while asyncio.get_running_loop().time() < until:
+                seen.append(await buy(thief))
+            assert set(seen) == {out}
+        assert load.failures == []
         await seconds_until(lambda: mesh.state()["error"] is None, within=20)  # it is tried again: the port is free now
         async with world.caller(THIEF) as thief:
             assert await buy(thief) == "OK"
+
+
+async def test_what_one_sidecar_refuses_is_taken_back_in_the_others(world):
+    async with world.store(), world.controller() as mesh:
+        await seconds_until(lambda: all_ready(mesh))
+        layout = json.loads((world.folder / "layout.json").read_text())
+        layout["services"][STORE]["outbound"][THIEF] = f"{world.network}.12:16099"
+        layout["services"][BUYER]["outbound"][THIEF] = f"{world.network}.13:16098"
+        taken = await asyncio.start_server(lambda _r, w: w.close(), f"{world.network}.12", 16099)
+        async with taken:
+            (world.folder / "layout.json").write_text(json.dumps(layout))
+            await seconds_until(lambda: mesh.state()["error"], within=20)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(f"{world.network}.13", 16098)
+
+
+async def test_routes_that_nothing_names_any_longer_are_gone(world):
+    """Or they would be there at once, as they were, when a later listener has their name."""
+    async with world.controller() as mesh:
+        await seconds_until(lambda: all_ready(mesh))
+        layout = json.loads((world.folder / "layout.json").read_text())
+        files = {path.name for path in (world.folder / "run" / "bookbuyer.bookbuyer").glob("rds-outbound*")}
+        assert len(files) == 1
+        layout["services"][BUYER]["outbound"] = {}
+        (world.folder / "layout.json").write_text(json.dumps(layout))
+        await seconds_until(lambda: not list((world.folder / "run" / "bookbuyer.bookbuyer").glob("rds-outbound*")))
+        assert mesh.state()["error"] is None
 
 
 async def test_a_killed_envoy_comes_back_with_the_same_policy(world):

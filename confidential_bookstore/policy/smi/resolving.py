@@ -4,7 +4,7 @@ What makes no sense together is an error of the document that says it.
 
 What is checked, besides names: a TCPRoute's ports are ports of the destination's services; an HTTPRouteGroup is for
 services that speak HTTP; a split does not refer to itself or to another split, its services have one port and its root
-one split; services of one marble type have one account. `check_sealed` holds where sidecars see only bytes.
+one split; services of one marble type have one account. `sealed` checks what holds where sidecars see only bytes.
 """
 
 from __future__ import annotations
